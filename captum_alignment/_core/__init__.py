@@ -1,0 +1,1 @@
+"""What the rooms share: inputs, scores, gradients, rivals, and the adapters to the two hosts."""

@@ -1,0 +1,165 @@
+"""Inputs as tuples of tensors; dot products and norms that run over all features of one sample."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+Tensors: TypeAlias = tuple[Tensor, ...]
+TensorOrTuple: TypeAlias = Tensor | Tensors
+ForwardFunc: TypeAlias = Callable[..., Any]
+
+#: Norms of the perturbation and the duals that measure the gradient, 1/p + 1/q = 1.
+_DUALS = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}
+
+
+def check_norm(norm: float) -> float:
+    """``norm`` as a float; a `ValueError` unless it is 1, 2 or inf."""
+    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or float(norm) not in _DUALS:
+        raise ValueError(f"norm: got {norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
+    return float(norm)
+
+
+def dual(norm: float) -> float:
+    """The norm in which gradients are measured when perturbations are measured in ``norm``."""
+    return _DUALS[norm]
+
+
+def as_tensors(value: Any, name: str = "inputs") -> Tensors:
+    """``value`` as a non-empty tuple of floating tensors with one common, non-zero batch size.
+
+    Raises:
+        TypeError: not a tensor or a tuple of tensors, or not of a floating dtype.
+        ValueError: no tensor, a 0-d tensor, an empty batch, or batch sizes that differ.
+    """
+    tensors = value if isinstance(value, tuple) else (value,)
+    if not tensors:
+        raise ValueError(f"{name}: got an empty tuple, expected at least one tensor")
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: got {type(tensor).__name__}, expected a tensor or a tuple of tensors")
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name}: got dtype {tensor.dtype}, expected a floating dtype (gradients are taken)")
+        if tensor.ndim == 0:
+            raise ValueError(f"{name}: got a 0-d tensor, expected a batch (N, ...)")
+    sizes = [len(tensor) for tensor in tensors]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"{name}: got batch sizes {sizes}, expected the same for every tensor")
+    if sizes[0] == 0:
+        raise ValueError(f"{name}: got an empty batch, expected at least one sample")
+    return tensors
+
+
+def check_finite(tensors: Tensors, name: str) -> None:
+    """A `ValueError` that counts and locates the samples of ``tensors`` with NaN or infinite entries."""
+    bad = torch.stack([~tensor.detach().flatten(1).isfinite().all(1) for tensor in map(_at_least_2d, tensors)])
+    rows = bad.any(0).nonzero().flatten().tolist()
+    if rows:
+        raise ValueError(
+            f"{name}: NaN or infinite entries in {len(rows)} of {bad.shape[1]} samples (the first at index {rows[0]})"
+        )
+
+
+def check_same_shapes(inputs: Tensors, others: Tensors, name: str) -> None:
+    """A `ValueError` unless ``others`` has the shapes of ``inputs``."""
+    got, expected = [tuple(t.shape) for t in others], [tuple(t.shape) for t in inputs]
+    if got != expected:
+        raise ValueError(f"{name}: got shapes {got}, expected those of the inputs, {expected}")
+
+
+def like_inputs(tensors: Tensors, inputs: TensorOrTuple) -> TensorOrTuple:
+    """Captum's convention: a tuple for a tuple (1-tuples too), a tensor for a tensor."""
+    return tensors if isinstance(inputs, tuple) else tensors[0]
+
+
+def _at_least_2d(tensor: Tensor) -> Tensor:
+    return tensor if tensor.ndim > 1 else tensor.unsqueeze(1)
+
+
+def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """The dtype in which sums run: at least float32, because halves lose the sum of an image."""
+    result = torch.float32
+    for dtype in dtypes:
+        result = torch.promote_types(result, dtype)
+    return result
+
+
+def rows(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor`` (N, ...) as a matrix (N, D) of ``dtype``."""
+    return tensor.reshape(len(tensor), -1).to(dtype)
+
+
+def per_sample_dot(a: Tensors, b: Tensors) -> Tensor:
+    """<a, b> (N,) over all features of all tensors."""
+    dtype = accumulation_dtype(*(t.dtype for t in (*a, *b)))
+    # A batched matrix product reads each operand once and makes no product of the size of the input.
+    parts = [torch.linalg.vecdot(rows(u, dtype), rows(v, dtype)) for u, v in zip(a, b, strict=True)]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+
+def per_sample_norm(tensors: Tensors, order: float) -> Tensor:
+    """The l_order norm (N,) over all features of all tensors; differentiable, with gradient 0 at 0."""
+    dtype = accumulation_dtype(*(t.dtype for t in tensors))
+    norms = _joint_norm([rows(t, dtype) for t in tensors], order)
+    if order != 2:
+        return norms
+    # Squares of entries below about 1e-19 underflow in float32 (saliency of a saturated softmax): rescale then.
+    unsafe = ~((norms > 1e-16) & norms.isfinite())
+    if not unsafe.any():
+        return norms
+    largest = _joint_norm([rows(t, dtype) for t in tensors], math.inf).detach()
+    scale = torch.where(largest > 0, largest, 1)
+    return scale * _joint_norm([rows(t, dtype) / scale.unsqueeze(1) for t in tensors], order)
+
+
+def _joint_norm(parts: list[Tensor], order: float) -> Tensor:
+    norms = [torch.linalg.vector_norm(part, order, dim=1) for part in parts]
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms, 1), order, dim=1)
+
+
+def per_sample_scale(tensors: Tensors, factors: Tensor) -> Tensors:
+    """Each sample of ``tensors`` times its entry of ``factors`` (N,), in the dtype of the tensors."""
+    return tuple(t * factors.to(t.dtype).reshape(-1, *[1] * (t.ndim - 1)) for t in tensors)
+
+
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """``numerator / denominator`` with 0/0 = 0; a non-zero numerator over 0 stays infinite."""
+    return torch.where((numerator == 0) & (denominator == 0), 0, numerator / denominator)
+
+
+def unit(tensors: Tensors, order: float) -> Tensors:
+    """v / ‖v‖ per sample, in the accumulation dtype; the zero vector normalises to 0."""
+    dtype = accumulation_dtype(*(t.dtype for t in tensors))
+    norms = per_sample_norm(tensors, order)
+    factors = torch.where(norms > 0, 1 / norms, 0)
+    return per_sample_scale(tuple(t.to(dtype) for t in tensors), factors)
+
+
+def batches(
+    size: int | None, inputs: Tensors, *per_sample: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Consecutive batches of at most ``size`` samples (None = one batch) of ``inputs`` and what goes with it.
+
+    Of every further value, tensors whose first dimension is the batch size are sliced, also inside a tuple
+    (``additional_forward_args``); anything else is passed on whole, as Captum does.
+    """
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ValueError(f"internal_batch_size: got {size!r}, expected a positive integer or None")
+    n = len(inputs[0])
+    if size is None or size >= n:
+        yield (inputs, *per_sample)
+        return
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        yield tuple(take(value, part, n) for value in (inputs, *per_sample))
+
+
+def take(value: Any, index: slice | Tensor, n: int) -> Any:
+    """The samples ``index`` of ``value`` if it holds one entry for each of ``n`` samples, else ``value``."""
+    if isinstance(value, Tensor):
+        return value[index] if value.ndim and len(value) == n else value
+    if isinstance(value, tuple):
+        return tuple(take(item, index, n) for item in value)
+    return value

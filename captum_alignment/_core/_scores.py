@@ -1,0 +1,101 @@
+"""From a user's callable to scores (N, K), the class to leave, and the gaps to the others."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_alignment._core._captum import run_forward
+from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dtype
+
+
+def check_deterministic(forward_func: ForwardFunc) -> None:
+    """A `ValueError` if a module inside ``forward_func`` makes samples of a batch depend on each other or on chance."""
+    owner = getattr(forward_func, "__self__", forward_func)
+    if not isinstance(owner, nn.Module):
+        return
+    for name, module in owner.named_modules():
+        uses_batch = isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+            module.training or module.running_mean is None
+        ) and not isinstance(module, nn.modules.instancenorm._InstanceNorm)
+        is_random = isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0
+        if uses_batch or is_random:
+            kind = "batch norm" if uses_batch else "dropout"
+            raise ValueError(
+                f"forward_func: {kind} {name!r} is in training mode, so a sample's scores depend on "
+                f"{'the other samples' if uses_batch else 'chance'}; call model.eval() first"
+            )
+
+
+def as_scores(output: Any, n: int) -> Tensor:
+    """``output`` as scores (N, K >= 2).
+
+    (N,) and (N, 1) are one signed score Psi and become (Psi/2, -Psi/2), the binary classifier sgn Psi.
+    """
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"forward_func: returned {type(output).__name__}, expected a tensor of scores; "
+            "wrap the model, e.g. lambda x: model(x).logits"
+        )
+    if output.ndim not in (1, 2) or len(output) != n or (output.ndim == 2 and output.shape[1] == 0):
+        raise ValueError(
+            f"forward_func: returned shape {tuple(output.shape)} for {n} samples, "
+            f"expected ({n}, K) scores, or ({n},) / ({n}, 1) for a binary classifier"
+        )
+    if not output.is_floating_point():
+        raise TypeError(f"forward_func: returned dtype {output.dtype}, expected floating scores, not labels")
+    if output.ndim == 1 or output.shape[1] == 1:
+        half = output.reshape(n, 1) / 2
+        output = torch.cat([half, -half], 1)
+    return output
+
+
+def compute_scores(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
+    """Scores (N, K) of one forward pass, on the graph of ``inputs``; -inf is a masked class, NaN and +inf are errors."""
+    output = run_forward(forward_func, inputs, None, additional_forward_args)
+    scores = as_scores(output, len(inputs[0]))
+    bad = (scores.detach().isnan() | (scores.detach() == torch.inf)).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(
+            f"forward_func: returned NaN or +inf scores for {len(bad)} of {len(scores)} samples "
+            f"(the first at index {bad[0]})"
+        )
+    return scores
+
+
+def resolve_target(target: Any, scores: Tensor) -> Tensor:
+    """The class to leave as a LongTensor (N,) on the device of ``scores``; None is the predicted class.
+
+    Accepts what Captum accepts for (N, K) outputs: an int, a 0-d or 1-d integer tensor, a list of ints, 1-tuples.
+    """
+    n, k = scores.shape
+    if target is None:
+        return scores.detach().argmax(1)
+    if isinstance(target, tuple) and len(target) == 1:
+        target = target[0]
+    if isinstance(target, list):
+        target = [item[0] if isinstance(item, tuple) and len(item) == 1 else item for item in target]
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in target):
+            raise TypeError("target: got a list with entries that are not integers, expected class indices")
+        target = torch.tensor(target, dtype=torch.long)
+    if isinstance(target, int) and not isinstance(target, bool):
+        target = torch.tensor(target)
+    if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool or target.is_complex():
+        what = f"a tensor of {target.dtype}" if isinstance(target, Tensor) else f"{type(target).__name__} {target!r}"
+        raise TypeError(f"target: got {what}, expected class indices: an int, a list of ints or an integer tensor (N,)")
+    if target.ndim > 1 or (target.ndim == 1 and len(target) not in (1, n)):
+        raise ValueError(f"target: got shape {tuple(target.shape)}, expected one class or ({n},), one for each sample")
+    target = target.to(scores.device, torch.long).expand(n) if target.ndim == 0 or len(target) == 1 else target.to(
+        scores.device, torch.long
+    )
+    low, high = int(target.min()), int(target.max())
+    if low < 0 or high >= k:
+        raise ValueError(f"target: got {low if low < 0 else high}, expected classes 0 to {k - 1} (scores have {k} columns)")
+    return target.clone()
+
+
+def gaps(scores: Tensor, target: Tensor) -> Tensor:
+    """Psi^t - Psi^j (N, K) for the class t to leave, in at least float32; inf at j = t, so that it is never a rival."""
+    scores = scores.to(accumulation_dtype(scores.dtype))
+    own = scores.gather(1, target.unsqueeze(1))
+    return (own - scores).scatter(1, target.unsqueeze(1), torch.inf)

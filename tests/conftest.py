@@ -1,0 +1,42 @@
+"""Shared inputs: real data and networks where they are at hand, and what was skipped without them."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(os.environ.get("CAPTUM_ALIGNMENT_SHARED", "../shared")).resolve()
+_skipped: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared(request) -> Path:
+    """The folder with real data and networks; the test is skipped, and counted, where it is absent."""
+    if not (SHARED / "models" / "zoo.py").is_file():
+        _skipped.append(request.node.nodeid)
+        pytest.skip(f"no real data at {SHARED} (set CAPTUM_ALIGNMENT_SHARED)")
+    return SHARED
+
+
+@pytest.fixture
+def zoo(shared):
+    """``zoo.load(name)``: the pretrained networks, imported as a user's own model file."""
+    spec = importlib.util.spec_from_file_location("zoo", shared / "models" / "zoo.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _skipped:
+        terminalreporter.write_line(
+            f"{len(_skipped)} tests skipped: no real data at {SHARED} (set CAPTUM_ALIGNMENT_SHARED)", yellow=True
+        )
