@@ -1,0 +1,23 @@
+"""Adversarial robustness, saliency alignment and what links them, for Captum and Foolbox users.
+
+How far is the decision boundary, does the saliency map show the input, and where must the two agree?
+
+>>> import torch
+>>> from captum_alignment import adversarial_distance, linear_analysis
+>>> _ = torch.manual_seed(0)
+>>> net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+>>> x = torch.rand(8, 4)
+>>> analysis = linear_analysis(net, x)  # alignment, linearized robustness, and what lies between them
+>>> rho = adversarial_distance(net, x).distance  # the distance that attacks find, inf where they all fail
+>>> analysis.linearized_robustness.shape == rho.shape
+True
+
+`captum_alignment.attr` holds attributions for Captum, `metrics` per-sample metrics, `robust` distances and attacks for
+Foolbox, `training` regularizers and callbacks, `study` the application.
+"""
+
+from captum_alignment.attr import LinearizedRobustness
+from captum_alignment.metrics import Alignment, alignment, linear_analysis
+from captum_alignment.robust import adversarial_distance
+
+__all__ = ["Alignment", "LinearizedRobustness", "adversarial_distance", "alignment", "linear_analysis"]

@@ -137,9 +137,7 @@ def unit(tensors: Tensors, order: float) -> Tensors:
     return per_sample_scale(tuple(t.to(dtype) for t in tensors), factors)
 
 
-def batches(
-    size: int | None, inputs: Tensors, *per_sample: Any
-) -> Iterator[tuple[Any, ...]]:
+def batches(size: int | None, inputs: Tensors, *per_sample: Any) -> Iterator[tuple[Any, ...]]:
     """Consecutive batches of at most ``size`` samples (None = one batch) of ``inputs`` and what goes with it.
 
     Of every further value, tensors whose first dimension is the batch size are sliced, also inside a tuple
@@ -163,3 +161,12 @@ def take(value: Any, index: slice | Tensor, n: int) -> Any:
     if isinstance(value, tuple):
         return tuple(take(item, index, n) for item in value)
     return value
+
+
+def to_dataframe(columns: dict[str, Tensor]) -> Any:
+    """A pandas ``DataFrame`` of per-sample tensors (N,)."""
+    try:
+        import pandas as pd  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise ImportError("to_dataframe needs pandas: pip install 'captum-alignment[study]'") from error
+    return pd.DataFrame({name: column.detach().cpu().numpy() for name, column in columns.items()})

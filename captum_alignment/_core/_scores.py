@@ -15,9 +15,11 @@ def check_deterministic(forward_func: ForwardFunc) -> None:
     if not isinstance(owner, nn.Module):
         return
     for name, module in owner.named_modules():
-        uses_batch = isinstance(module, nn.modules.batchnorm._BatchNorm) and (
-            module.training or module.running_mean is None
-        ) and not isinstance(module, nn.modules.instancenorm._InstanceNorm)
+        uses_batch = (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and (module.training or module.running_mean is None)
+            and not isinstance(module, nn.modules.instancenorm._InstanceNorm)
+        )
         is_random = isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0
         if uses_batch or is_random:
             kind = "batch norm" if uses_batch else "dropout"
@@ -50,11 +52,15 @@ def as_scores(output: Any, n: int) -> Tensor:
     return output
 
 
+def run_scores(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
+    """Scores (N, K) of one forward pass, on the graph of ``inputs``; their values are not looked at."""
+    return as_scores(run_forward(forward_func, inputs, None, additional_forward_args), len(inputs[0]))
+
+
 def compute_scores(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
-    """Scores (N, K) of one forward pass, on the graph of ``inputs``; -inf is a masked class, NaN and +inf are errors."""
-    output = run_forward(forward_func, inputs, None, additional_forward_args)
-    scores = as_scores(output, len(inputs[0]))
-    bad = (scores.detach().isnan() | (scores.detach() == torch.inf)).any(1).nonzero().flatten().tolist()
+    """`run_scores`, and a `ValueError` for scores that are `invalid`."""
+    scores = run_scores(forward_func, inputs, additional_forward_args)
+    bad = invalid(scores).nonzero().flatten().tolist()
     if bad:
         raise ValueError(
             f"forward_func: returned NaN or +inf scores for {len(bad)} of {len(scores)} samples "
@@ -63,14 +69,19 @@ def compute_scores(forward_func: ForwardFunc, inputs: Tensors, additional_forwar
     return scores
 
 
-def resolve_target(target: Any, scores: Tensor) -> Tensor:
-    """The class to leave as a LongTensor (N,) on the device of ``scores``; None is the predicted class.
+def invalid(scores: Tensor) -> Tensor:
+    """Which samples (N,) have NaN or +inf scores; -inf is a masked class."""
+    scores = scores.detach()
+    return (scores.isnan() | (scores == torch.inf)).any(1)
+
+
+def as_target(target: Any, n: int) -> Tensor | None:
+    """``target`` as None (the predicted class), a 0-d LongTensor (one class for all) or one class for each of ``n`` samples.
 
     Accepts what Captum accepts for (N, K) outputs: an int, a 0-d or 1-d integer tensor, a list of ints, 1-tuples.
     """
-    n, k = scores.shape
     if target is None:
-        return scores.detach().argmax(1)
+        return None
     if isinstance(target, tuple) and len(target) == 1:
         target = target[0]
     if isinstance(target, list):
@@ -80,18 +91,29 @@ def resolve_target(target: Any, scores: Tensor) -> Tensor:
         target = torch.tensor(target, dtype=torch.long)
     if isinstance(target, int) and not isinstance(target, bool):
         target = torch.tensor(target)
-    if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool or target.is_complex():
+    if (
+        not isinstance(target, Tensor)
+        or target.is_floating_point()
+        or target.is_complex()
+        or target.dtype == torch.bool
+    ):
         what = f"a tensor of {target.dtype}" if isinstance(target, Tensor) else f"{type(target).__name__} {target!r}"
         raise TypeError(f"target: got {what}, expected class indices: an int, a list of ints or an integer tensor (N,)")
     if target.ndim > 1 or (target.ndim == 1 and len(target) not in (1, n)):
-        raise ValueError(f"target: got shape {tuple(target.shape)}, expected one class or ({n},), one for each sample")
-    target = target.to(scores.device, torch.long).expand(n) if target.ndim == 0 or len(target) == 1 else target.to(
-        scores.device, torch.long
-    )
+        raise ValueError(f"target: got shape {tuple(target.shape)}, expected one class, or one for each of {n} samples")
+    return target.long() if target.ndim == 0 or len(target) == n else target.long().squeeze(0)
+
+
+def resolve_target(target: Tensor | None, scores: Tensor) -> Tensor:
+    """The class to leave as a LongTensor (N,) on the device of ``scores``, from what `as_target` returned."""
+    n, k = scores.shape
+    if target is None:
+        return scores.detach().argmax(1)
     low, high = int(target.min()), int(target.max())
     if low < 0 or high >= k:
-        raise ValueError(f"target: got {low if low < 0 else high}, expected classes 0 to {k - 1} (scores have {k} columns)")
-    return target.clone()
+        wrong = low if low < 0 else high
+        raise ValueError(f"target: got class {wrong}, expected 0 to {k - 1} (the scores have {k} columns)")
+    return target.to(scores.device).expand(n).clone()
 
 
 def gaps(scores: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,5 @@
+"""Attributions with Captum's interface; they run inside `NoiseTunnel` and `captum.metrics` unchanged."""
+
+from captum_alignment.attr._linearized_robustness import LinearizedRobustness
+
+__all__ = ["LinearizedRobustness"]

@@ -1,0 +1,125 @@
+"""Alignment of an input with a saliency map, and what chance would give."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_alignment._core._gradients import ScoreGraph, checked_inputs
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    TensorOrTuple,
+    accumulation_dtype,
+    as_tensors,
+    check_norm,
+    check_same_shapes,
+    dual,
+    per_sample_dot,
+    per_sample_norm,
+    ratio,
+    rows,
+    unit,
+)
+from captum_alignment._core._scores import as_target, resolve_target
+
+#: Rows of the Gram matrix held at once: bounds memory at about 1000 N numbers.
+_NULL_ROWS = 1024
+
+
+def alignment(
+    inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: float = 2, normalize: bool = False
+) -> Tensor:
+    """|<x, a>| / ‖a‖_q per sample, for the output ``a`` of any Captum method.
+
+    With the signed gradient of the predicted class' pre-softmax score as attribution this is the alignment alpha of
+    Etmann et al. 2019, Definitions 2 and 3. It is in the units of the input. Three things change what it means:
+    `captum.attr.Saliency` takes absolute values by default (pass ``abs=False``; |gradient| maps score high by chance
+    alone, see `alignment_null`), `InputXGradient` and default `IntegratedGradients` already multiply by the input, and
+    the value depends on how inputs were normalised.
+
+    Args:
+        inputs: tensor (N, ...) or a tuple of such; a tuple is one joint vector per sample.
+        attributions: of the shapes of ``inputs``.
+        norm: p of the perturbation, 1, 2 or inf; the attribution is measured in its dual q, 1/p + 1/q = 1.
+        normalize: divide by ‖x‖_p, which gives a value in [0, 1].
+
+    Returns:
+        Tensor (N,), at least float32. 0 for an all-zero attribution; NaN where an entry is NaN or infinite.
+
+    Raises:
+        TypeError, ValueError: not floating tensors, an empty batch, shapes that differ, an unknown norm.
+
+    >>> alignment(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, -2.0]]))
+    tensor([4.])
+    """
+    norm = check_norm(norm)
+    x, a = as_tensors(inputs), as_tensors(attributions, "attributions")
+    check_same_shapes(x, a, "attributions")
+    result = ratio(per_sample_dot(x, a).abs(), per_sample_norm(a, dual(norm)))
+    return ratio(result, per_sample_norm(x, norm)) if normalize else result
+
+
+class Alignment:
+    """The alignment alpha of a classifier (Etmann et al. 2019, Definition 3): one forward and one backward pass.
+
+    Args:
+        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        norm: as in `alignment`.
+
+    >>> net = torch.nn.Linear(2, 3)
+    >>> Alignment(net)(torch.rand(5, 2)).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, forward_func: ForwardFunc, *, norm: float = 2) -> None:
+        self.forward_func = forward_func
+        self.norm = check_norm(norm)
+
+    def __call__(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
+        """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as in `linear_analysis`."""
+        x = checked_inputs(self.forward_func, inputs)
+        graph = ScoreGraph(self.forward_func, x, additional_forward_args)
+        classes = resolve_target(as_target(target, len(x[0])), graph.scores)
+        gradient = graph.gradient(graph.one_hot(classes))
+        return alignment(tuple(t.detach() for t in x), gradient, norm=self.norm)
+
+
+class AlignmentNull(NamedTuple):
+    """Per sample (N,): the alignment, its chance level, their difference, and its quantile among the other maps."""
+
+    alignment: Tensor
+    null: Tensor
+    excess: Tensor
+    rank: Tensor
+
+
+def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: float = 2) -> AlignmentNull:
+    """The alignment of every sample with its own map, beside what the other samples' maps score on it.
+
+    Alignment grows with anything that makes an input and a typical map overlap: mean brightness, absolute values, low
+    frequencies. The null tells how much. Arguments and errors as in `alignment`.
+
+    Returns:
+        alignment alpha_i = |<x_i, â_i>|; null = mean of |<x_i, â_k>| over k ≠ i; excess = alignment - null;
+        rank = share of those |<x_i, â_k>| that are smaller than alpha_i (ties count half), .5 by chance.
+        A batch of one has no other map: null, excess and rank are NaN.
+    """
+    norm = check_norm(norm)
+    own = alignment(inputs, attributions, norm=norm)
+    x, a = as_tensors(inputs), as_tensors(attributions, "attributions")
+    dtype = accumulation_dtype(*(t.dtype for t in (*x, *a)))
+    maps = torch.cat([rows(t, dtype) for t in unit(a, dual(norm))], 1)
+    points = torch.cat([rows(t, dtype) for t in x], 1)
+    n = len(points)
+    null, rank = torch.empty_like(own), torch.empty_like(own)
+    for start in range(0, n, _NULL_ROWS):
+        part = slice(start, start + _NULL_ROWS)
+        scores = (points[part] @ maps.T).abs()
+        # The diagonal comes from the same product as its rivals, so that equal maps tie exactly.
+        mine = scores.diagonal(start).unsqueeze(1)
+        beaten = (scores < mine).to(dtype).sum(1) + ((scores == mine).to(dtype).sum(1) - 1) / 2
+        rank[part] = torch.where(mine.squeeze(1).isnan(), torch.nan, beaten / (n - 1))
+        null[part] = (scores.sum(1) - mine.squeeze(1)) / (n - 1)
+    if n == 1:
+        null, rank = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
+    return AlignmentNull(own, null, own - null, rank)

@@ -1,0 +1,158 @@
+"""All per-sample quantities of the linearized classifier, from one forward pass."""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from captum_alignment._core._gradients import ScoreGraph, checked_inputs
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    TensorOrTuple,
+    Tensors,
+    batches,
+    check_norm,
+    dual,
+    like_inputs,
+    per_sample_dot,
+    per_sample_norm,
+    to_dataframe,
+    unit,
+)
+from captum_alignment._core._rivals import check_candidates, nearest_rival
+from captum_alignment._core._scores import as_target, resolve_target
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class LinearAnalysis:
+    """Per-sample tensors (N,) on the inputs' device, at least float32; the two maps have the shapes of the inputs.
+
+    Attributes:
+        target: the class t to leave. rival: the class j* whose linearized boundary is nearest.
+        gap: Psi^t - Psi^j*, the margin; negative where t is not the top class.
+        alignment: alpha = |<x, g>| / ‖g‖_q, g the gradient of Psi^t.
+        binarized_alignment: alpha† = |<x, g†>| / ‖g†‖_q, g† the gradient of the margin.
+        linearized_robustness: rho~ = gap / ‖g†‖_q; 0 at a tie, ±inf where g† = 0 at a gap that is not 0.
+        bias: beta† / ‖g†‖_q, so that rho~ = <x, g†> / ‖g†‖_q + bias.
+        noncollinearity: ‖x‖_p · min over s = ±1 of ‖g†/‖g†‖_q - s·g/‖g‖_q‖_q.
+        bound: alignment + noncollinearity + |bias|, an upper bound of rho~, usually loose.
+        direction_gap: alpha† - alpha. bias_gap: rho~ - alpha†. With alpha they sum to rho~ exactly.
+        model_passes: forward and backward passes that each sample took.
+        gradient, binarized_gradient: g and g†.
+    """
+
+    target: Tensor
+    rival: Tensor
+    gap: Tensor
+    alignment: Tensor
+    binarized_alignment: Tensor
+    linearized_robustness: Tensor
+    bias: Tensor
+    noncollinearity: Tensor
+    bound: Tensor
+    direction_gap: Tensor
+    bias_gap: Tensor
+    model_passes: Tensor
+    gradient: TensorOrTuple
+    binarized_gradient: TensorOrTuple
+
+    def scalars(self) -> dict[str, Tensor]:
+        """Every per-sample quantity by name, without the two maps."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.endswith("gradient")}
+
+    def to_dataframe(self) -> "DataFrame":
+        """One row per sample, one column per quantity, without the two maps; needs pandas."""
+        return to_dataframe(self.scalars())
+
+    def __str__(self) -> str:
+        names = ["linearized_robustness", "alignment", "direction_gap", "bias_gap", "binarized_alignment", "bound"]
+        lines = [f"{name:<22} {getattr(self, name).float().median():10.4g}" for name in names]
+        return "\n".join([f"medians over {len(self.target)} samples", *lines])
+
+
+def linear_analysis(
+    forward_func: ForwardFunc,
+    inputs: TensorOrTuple,
+    target: Any = None,
+    additional_forward_args: Any = None,
+    *,
+    norm: float = 2,
+    candidates: int | None = None,
+    internal_batch_size: int | None = None,
+) -> LinearAnalysis:
+    """Alignment, linearized robustness and what lies between them (Etmann et al. 2019, Definitions 2 to 4, Theorem 1).
+
+    One forward pass and K backward passes for K classes.
+
+    Args:
+        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier: an `nn.Module`, a
+            function, a Foolbox `PyTorchModel`.
+        inputs: floating tensor (N, ...) or a tuple of such, one joint vector per sample.
+        target: the class to leave, an int or (N,); None is the predicted class. Of a class that is not the top one the
+            gap and the linearized robustness are negative.
+        additional_forward_args: passed on after ``inputs``, as in Captum.
+        norm: p of the perturbation, 1, 2 or inf; gradients are measured in its dual q, 1/p + 1/q = 1.
+        candidates: search only the rivals with that many smallest gaps; None searches all, which is the definition.
+        internal_batch_size: at most that many samples per model call.
+
+    Raises:
+        TypeError, ValueError: inputs that are not floating, empty or not finite; scores of another shape, NaN or +inf;
+            targets out of range; batch norm or dropout in training mode.
+
+    >>> result = linear_analysis(torch.nn.Linear(2, 3), torch.rand(5, 2))
+    >>> result.linearized_robustness.shape
+    torch.Size([5])
+    """
+    norm = check_norm(norm)
+    check_candidates(candidates)
+    tensors = checked_inputs(forward_func, inputs)
+    classes = as_target(target, len(tensors[0]))
+    parts = [
+        _analyse(ScoreGraph(forward_func, x, args), t, norm, candidates)
+        for x, t, args in batches(internal_batch_size, tensors, classes, additional_forward_args)
+    ]
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if not name.endswith("gradient")}
+    for name in ("gradient", "binarized_gradient"):
+        maps = tuple(torch.cat(pieces) for pieces in zip(*(part[name] for part in parts), strict=True))
+        columns[name] = like_inputs(maps, inputs)
+    return LinearAnalysis(**columns)
+
+
+def _analyse(graph: ScoreGraph, target: Tensor | None, norm: float, candidates: int | None) -> dict[str, Any]:
+    classes = resolve_target(target, graph.scores)
+    gradient = graph.gradient(graph.one_hot(classes))
+    nearest = nearest_rival(graph, classes, norm, candidates)
+    x, q = tuple(t.detach() for t in graph.inputs), dual(norm)
+    direction, binarized_direction = unit(gradient, q), unit(nearest.gradient, q)
+    alpha = per_sample_dot(x, direction).abs()
+    signed = per_sample_dot(x, binarized_direction)
+    bias = nearest.distance - signed
+    apart = torch.minimum(
+        per_sample_norm(_combine(binarized_direction, direction, -1), q),
+        per_sample_norm(_combine(binarized_direction, direction, +1), q),
+    )
+    noncollinearity = per_sample_norm(x, norm) * apart
+    return {
+        "target": classes,
+        "rival": nearest.rival,
+        "gap": nearest.gap,
+        "alignment": alpha,
+        "binarized_alignment": signed.abs(),
+        "linearized_robustness": nearest.distance,
+        "bias": bias,
+        "noncollinearity": noncollinearity,
+        "bound": alpha + noncollinearity + bias.abs(),
+        "direction_gap": signed.abs() - alpha,
+        "bias_gap": nearest.distance - signed.abs(),
+        "model_passes": torch.full_like(classes, graph.passes),
+        "gradient": gradient,
+        "binarized_gradient": nearest.gradient,
+    }
+
+
+def _combine(a: Tensors, b: Tensors, sign: int) -> Tensors:
+    return tuple(u + sign * v for u, v in zip(a, b, strict=True))

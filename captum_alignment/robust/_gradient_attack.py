@@ -1,0 +1,105 @@
+"""The gradient attack of Etmann et al. 2019: one gradient, then a line search."""
+
+import math
+from typing import Any, Literal
+
+import eagerpy as ep
+import torch
+from foolbox import distances
+from foolbox.attacks.base import MinimizationAttack, get_criterion, raise_if_kwargs, verify_input_bounds
+from foolbox.criteria import Misclassification
+from foolbox.models import Model
+from torch import Tensor
+
+from captum_alignment._core._foolbox import subset
+
+#: Halvings of the bracket that the scan found: a thousandth of a step.
+_HALVINGS = 10
+
+
+class GradientAttack(MinimizationAttack):
+    """Smallest x + eps·d that changes the prediction, d the direction of the loss gradient at x (one evaluation).
+
+    d is ∇_x CE / ‖∇_x CE‖_2 for ``norm=2`` and its sign for ``norm=inf``, CE the cross-entropy of the label in the
+    criterion. eps runs over ``steps`` equal steps up to the largest perturbation that the bounds allow, sqrt(D)·(max -
+    min) in l_2: success is not monotone in eps, so the first success of the scan is kept, and only then refined by
+    bisection inside its step. A Foolbox attack (Etmann et al. 2019, Section 4; Foolbox 1.8's `GradientAttack`).
+
+    Args:
+        norm: 2 or inf.
+        steps: number of step sizes to scan.
+
+    Raises:
+        ValueError: another norm, no steps; at run time a criterion other than `Misclassification`, infinite bounds.
+    """
+
+    def __init__(self, *, norm: float = 2, steps: int = 1000) -> None:
+        if norm not in (2, math.inf):
+            raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps: got {steps!r}, expected a positive integer")
+        self.norm = norm
+        self.steps = steps
+
+    @property
+    def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return distances.l2 if self.norm == 2 else distances.linf
+
+    def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
+        raise_if_kwargs(kwargs)
+        packed, restore_type = ep.astensor_(inputs)
+        verify_input_bounds(packed, model)
+        criterion = get_criterion(criterion)
+        if not isinstance(criterion, Misclassification):
+            raise ValueError(f"criterion: got {criterion!r}, expected Misclassification (the attack is untargeted)")
+        low, high = model.bounds
+        if not math.isfinite(high - low):
+            raise ValueError(f"bounds: got {(low, high)}, expected finite bounds (they end the line search)")
+        x, labels = packed.raw, criterion.labels.raw
+        step = (high - low) * (math.sqrt(x[0].numel()) if self.norm == 2 else 1.0) / self.steps
+        direction = _loss_direction(model, x, labels, self.norm)
+
+        def is_adversarial(index: Tensor, eps: Tensor) -> Tensor:
+            with torch.no_grad():
+                return subset(model, index)(moved(index, eps)).argmax(1) != labels[index]
+
+        def moved(index: Tensor, eps: Tensor) -> Tensor:
+            return (x[index] + eps.reshape(-1, *[1] * (x.ndim - 1)) * direction[index]).clamp(low, high)
+
+        def where(mask: Tensor) -> Tensor:
+            return mask.nonzero().flatten()
+
+        eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
+        pending = where(torch.ones_like(eps) > 0)
+        for k in range(1, self.steps + 1):
+            if not len(pending):
+                break
+            hit = is_adversarial(pending, torch.full_like(eps[pending], k * step))
+            eps[pending[hit]] = k * step
+            pending = pending[~hit]
+        solved = where(eps > 0)
+        high_eps, low_eps = eps[solved], eps[solved] - step
+        for _ in range(_HALVINGS if len(solved) else 0):
+            middle = (low_eps + high_eps) / 2
+            hit = is_adversarial(solved, middle)
+            high_eps, low_eps = torch.where(hit, middle, high_eps), torch.where(hit, low_eps, middle)
+        eps[solved] = high_eps
+        return restore_type(ep.astensor(moved(where(eps >= 0), eps)))
+
+
+def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: Literal[2] | float) -> Tensor:
+    """The direction of ∇_x CE, also where the softmax saturates and the loss itself has lost its gradient.
+
+    ∇CE = Σ_j p_j (∇Psi^j - ∇Psi^t) over j ≠ t. Normalising the p_j among themselves changes its length only.
+    """
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        scores = model(leaf)
+        own = torch.nn.functional.one_hot(labels, scores.shape[1]).bool()
+        weights = scores.detach().masked_fill(own, -torch.inf).softmax(1)
+        others = torch.where(weights > 0, weights * scores, 0).sum()  # a class masked by -inf has weight 0
+        (gradient,) = torch.autograd.grad(others - scores[own].sum(), leaf)
+    if norm != 2:
+        return gradient.sign()
+    length = torch.linalg.vector_norm(gradient.flatten(1), dim=1).reshape(-1, *[1] * (x.ndim - 1))
+    return torch.where(length > 0, gradient / length, 0)
