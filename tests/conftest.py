@@ -29,7 +29,8 @@ def shared(request) -> Path:
 def zoo(shared):
     """``zoo.load(name)``: the pretrained networks, imported as a user's own model file."""
     spec = importlib.util.spec_from_file_location("zoo", shared / "models" / "zoo.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -40,3 +41,17 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(
             f"{len(_skipped)} tests skipped: no real data at {SHARED} (set CAPTUM_ALIGNMENT_SHARED)", yellow=True
         )
+
+
+@pytest.fixture(scope="session")
+def _mnist_images():
+    from torchvision.datasets import MNIST
+
+    data = MNIST(SHARED / "data", train=False)
+    return data.data.unsqueeze(1).float() / 255, data.targets
+
+
+@pytest.fixture
+def mnist(shared, request):
+    """MNIST's test images (10000, 1, 28, 28) in [0, 1] and their labels, read by torchvision."""
+    return request.getfixturevalue("_mnist_images")

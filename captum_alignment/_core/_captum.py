@@ -1,7 +1,13 @@
 """The only module that imports Captum's private names; a test pins them."""
 
+from collections.abc import Callable
+from typing import Any
+
+import captum.log
 from captum._utils.common import _run_forward as run_forward
 from captum.attr import GradientAttribution
-from captum.log import log_usage
 
 __all__ = ["GradientAttribution", "log_usage", "run_forward"]
+
+#: Captum binds it at import time, which type checkers cannot see.
+log_usage: Callable[..., Any] = captum.log.log_usage  # pyright: ignore[reportAttributeAccessIssue]

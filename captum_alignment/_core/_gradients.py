@@ -21,9 +21,8 @@ class ScoreGraph:
 
     def __init__(self, forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> None:
         with torch.inference_mode(False), torch.enable_grad():
-            # Tensors made under inference_mode can never enter a graph; their clones can.
-            args = _usable(additional_forward_args)
-            self.inputs = tuple(_usable(x).detach().requires_grad_() for x in inputs)
+            args = for_autograd(additional_forward_args)
+            self.inputs = tuple(x.detach().requires_grad_() for x in for_autograd(inputs))
             self.scores = compute_scores(forward_func, self.inputs, args)
         if not self.scores.requires_grad:
             raise ValueError(
@@ -48,9 +47,10 @@ class ScoreGraph:
         return torch.zeros_like(self.scores).scatter_(1, classes.unsqueeze(1), 1)
 
 
-def _usable(value: Any) -> Any:
+def for_autograd(value: Any) -> Any:
+    """``value``, with clones of the tensors that were made under ``inference_mode``: they can never enter a graph."""
     if isinstance(value, tuple):
-        return tuple(map(_usable, value))
+        return tuple(map(for_autograd, value))
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 

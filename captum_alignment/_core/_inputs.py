@@ -1,14 +1,16 @@
 """Inputs as tuples of tensors; dot products and norms that run over all features of one sample."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 TensorOrTuple: TypeAlias = Tensor | Tensors
+#: A tensor for a tensor, a tuple for a tuple.
+InputsT = TypeVar("InputsT", Tensor, tuple[Tensor, ...])
 ForwardFunc: TypeAlias = Callable[..., Any]
 
 #: Norms of the perturbation and the duals that measure the gradient, 1/p + 1/q = 1.
@@ -69,9 +71,9 @@ def check_same_shapes(inputs: Tensors, others: Tensors, name: str) -> None:
         raise ValueError(f"{name}: got shapes {got}, expected those of the inputs, {expected}")
 
 
-def like_inputs(tensors: Tensors, inputs: TensorOrTuple) -> TensorOrTuple:
+def like_inputs(tensors: Tensors, inputs: InputsT) -> InputsT:
     """Captum's convention: a tuple for a tuple (1-tuples too), a tensor for a tensor."""
-    return tensors if isinstance(inputs, tuple) else tensors[0]
+    return tensors if isinstance(inputs, tuple) else tensors[0]  # pyright: ignore[reportReturnType]
 
 
 def _at_least_2d(tensor: Tensor) -> Tensor:
@@ -152,6 +154,11 @@ def batches(size: int | None, inputs: Tensors, *per_sample: Any) -> Iterator[tup
     for start in range(0, n, size):
         part = slice(start, start + size)
         yield tuple(take(value, part, n) for value in (inputs, *per_sample))
+
+
+def join(parts: Sequence[Tensors]) -> Tensors:
+    """The inverse of `batches` for a tuple of tensors."""
+    return tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
 def take(value: Any, index: slice | Tensor, n: int) -> Any:

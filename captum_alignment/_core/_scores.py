@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from captum_alignment._core._captum import run_forward
 from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dtype
 
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def check_deterministic(forward_func: ForwardFunc) -> None:
     """A `ValueError` if a module inside ``forward_func`` makes samples of a batch depend on each other or on chance."""
@@ -76,7 +78,7 @@ def invalid(scores: Tensor) -> Tensor:
 
 
 def as_target(target: Any, n: int) -> Tensor | None:
-    """``target`` as None (the predicted class), a 0-d LongTensor (one class for all) or one class for each of ``n`` samples.
+    """``target`` as None (the predicted class), a 0-d LongTensor (one class for all) or a LongTensor (n,).
 
     Accepts what Captum accepts for (N, K) outputs: an int, a 0-d or 1-d integer tensor, a list of ints, 1-tuples.
     """

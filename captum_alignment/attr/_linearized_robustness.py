@@ -1,6 +1,6 @@
 """The binarized saliency map and the linearized robustness, as a Captum attribution."""
 
-from typing import Any, Literal, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,9 +9,11 @@ from captum_alignment._core._captum import GradientAttribution, log_usage
 from captum_alignment._core._gradients import ScoreGraph, checked_inputs
 from captum_alignment._core._inputs import (
     ForwardFunc,
+    InputsT,
     TensorOrTuple,
     batches,
     check_norm,
+    join,
     like_inputs,
     per_sample_dot,
 )
@@ -61,33 +63,14 @@ class LinearizedRobustness(GradientAttribution):
         """True where the attribution has a completeness identity: with ``multiply_by_inputs``."""
         return self._multiply_by_inputs
 
-    @overload
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: Any = None,
-        additional_forward_args: Any = None,
-        return_convergence_delta: Literal[False] = False,
-    ) -> TensorOrTuple: ...
-
-    @overload
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: Any = None,
-        additional_forward_args: Any = None,
-        *,
-        return_convergence_delta: Literal[True],
-    ) -> tuple[TensorOrTuple, Tensor]: ...
-
     @log_usage()  # NoiseTunnel reaches through this decorator
-    def attribute(
+    def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        inputs: TensorOrTuple,
+        inputs: InputsT,
         target: Any = None,
         additional_forward_args: Any = None,
         return_convergence_delta: bool = False,
-    ) -> TensorOrTuple | tuple[TensorOrTuple, Tensor]:
+    ) -> Any:
         """g†, or x ⊙ g† with ``multiply_by_inputs``, shaped like ``inputs`` (a tuple for a tuple).
 
         Args:
@@ -131,5 +114,5 @@ class LinearizedRobustness(GradientAttribution):
             torch.cat([part.rival for part in parts]),
             torch.cat([part.gap for part in parts]),
             torch.cat([part.distance for part in parts]),
-            tuple(map(torch.cat, zip(*(part.gradient for part in parts), strict=True))),
+            join([part.gradient for part in parts]),
         )

@@ -76,7 +76,7 @@ class Alignment:
         self.norm = check_norm(norm)
 
     def __call__(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
-        """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as in `linear_analysis`."""
+        """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as `linear_analysis`."""
         x = checked_inputs(self.forward_func, inputs)
         graph = ScoreGraph(self.forward_func, x, additional_forward_args)
         classes = resolve_target(as_target(target, len(x[0])), graph.scores)
@@ -111,14 +111,16 @@ def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: 
     maps = torch.cat([rows(t, dtype) for t in unit(a, dual(norm))], 1)
     points = torch.cat([rows(t, dtype) for t in x], 1)
     n = len(points)
+    # Equal maps must tie although a matrix product rounds its columns differently; ‖x‖ bounds every entry of its row.
+    tolerance = 16 * torch.finfo(dtype).eps * per_sample_norm(x, norm)
     null, rank = torch.empty_like(own), torch.empty_like(own)
     for start in range(0, n, _NULL_ROWS):
         part = slice(start, start + _NULL_ROWS)
         scores = (points[part] @ maps.T).abs()
-        # The diagonal comes from the same product as its rivals, so that equal maps tie exactly.
         mine = scores.diagonal(start).unsqueeze(1)
-        beaten = (scores < mine).to(dtype).sum(1) + ((scores == mine).to(dtype).sum(1) - 1) / 2
-        rank[part] = torch.where(mine.squeeze(1).isnan(), torch.nan, beaten / (n - 1))
+        lead = mine - scores
+        lead = torch.where(lead.abs() <= tolerance[part].unsqueeze(1), 0, lead)
+        rank[part] = (lead.sign().sum(1) / (n - 1) + 1) / 2
         null[part] = (scores.sum(1) - mine.squeeze(1)) / (n - 1)
     if n == 1:
         null, rank = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)

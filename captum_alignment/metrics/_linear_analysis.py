@@ -1,7 +1,7 @@
 """All per-sample quantities of the linearized classifier, from one forward pass."""
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
@@ -9,11 +9,12 @@ from torch import Tensor
 from captum_alignment._core._gradients import ScoreGraph, checked_inputs
 from captum_alignment._core._inputs import (
     ForwardFunc,
-    TensorOrTuple,
+    InputsT,
     Tensors,
     batches,
     check_norm,
     dual,
+    join,
     like_inputs,
     per_sample_dot,
     per_sample_norm,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LinearAnalysis:
+class LinearAnalysis(Generic[InputsT]):
     """Per-sample tensors (N,) on the inputs' device, at least float32; the two maps have the shapes of the inputs.
 
     Attributes:
@@ -57,8 +58,8 @@ class LinearAnalysis:
     direction_gap: Tensor
     bias_gap: Tensor
     model_passes: Tensor
-    gradient: TensorOrTuple
-    binarized_gradient: TensorOrTuple
+    gradient: InputsT
+    binarized_gradient: InputsT
 
     def scalars(self) -> dict[str, Tensor]:
         """Every per-sample quantity by name, without the two maps."""
@@ -76,14 +77,14 @@ class LinearAnalysis:
 
 def linear_analysis(
     forward_func: ForwardFunc,
-    inputs: TensorOrTuple,
+    inputs: InputsT,
     target: Any = None,
     additional_forward_args: Any = None,
     *,
     norm: float = 2,
     candidates: int | None = None,
     internal_batch_size: int | None = None,
-) -> LinearAnalysis:
+) -> LinearAnalysis[InputsT]:
     """Alignment, linearized robustness and what lies between them (Etmann et al. 2019, Definitions 2 to 4, Theorem 1).
 
     One forward pass and K backward passes for K classes.
@@ -115,14 +116,17 @@ def linear_analysis(
         _analyse(ScoreGraph(forward_func, x, args), t, norm, candidates)
         for x, t, args in batches(internal_batch_size, tensors, classes, additional_forward_args)
     ]
-    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if not name.endswith("gradient")}
-    for name in ("gradient", "binarized_gradient"):
-        maps = tuple(torch.cat(pieces) for pieces in zip(*(part[name] for part in parts), strict=True))
-        columns[name] = like_inputs(maps, inputs)
-    return LinearAnalysis(**columns)
+    scalars, gradients, binarized = zip(*parts, strict=True)
+    return LinearAnalysis(
+        **{name: torch.cat([part[name] for part in scalars]) for name in scalars[0]},
+        gradient=like_inputs(join(gradients), inputs),
+        binarized_gradient=like_inputs(join(binarized), inputs),
+    )
 
 
-def _analyse(graph: ScoreGraph, target: Tensor | None, norm: float, candidates: int | None) -> dict[str, Any]:
+def _analyse(
+    graph: ScoreGraph, target: Tensor | None, norm: float, candidates: int | None
+) -> tuple[dict[str, Tensor], Tensors, Tensors]:
     classes = resolve_target(target, graph.scores)
     gradient = graph.gradient(graph.one_hot(classes))
     nearest = nearest_rival(graph, classes, norm, candidates)
@@ -136,7 +140,7 @@ def _analyse(graph: ScoreGraph, target: Tensor | None, norm: float, candidates: 
         per_sample_norm(_combine(binarized_direction, direction, +1), q),
     )
     noncollinearity = per_sample_norm(x, norm) * apart
-    return {
+    scalars = {
         "target": classes,
         "rival": nearest.rival,
         "gap": nearest.gap,
@@ -149,9 +153,8 @@ def _analyse(graph: ScoreGraph, target: Tensor | None, norm: float, candidates: 
         "direction_gap": signed.abs() - alpha,
         "bias_gap": nearest.distance - signed.abs(),
         "model_passes": torch.full_like(classes, graph.passes),
-        "gradient": gradient,
-        "binarized_gradient": nearest.gradient,
     }
+    return scalars, gradient, nearest.gradient
 
 
 def _combine(a: Tensors, b: Tensors, sign: int) -> Tensors:

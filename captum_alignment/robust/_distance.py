@@ -1,8 +1,8 @@
 """The distance to the decision boundary, as the per-sample minimum over attacks."""
 
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
@@ -17,13 +17,14 @@ from captum_alignment._core._foolbox import (
     run_attack,
     verified,
 )
-from captum_alignment._core._gradients import checked_inputs
+from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import (
     ForwardFunc,
-    TensorOrTuple,
+    InputsT,
     Tensors,
     batches,
     check_norm,
+    join,
     like_inputs,
     to_dataframe,
 )
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AdversarialDistance:
+class AdversarialDistance(Generic[InputsT]):
     """What the attacks found, per sample (N,), on the inputs' device.
 
     Attributes:
@@ -53,7 +54,7 @@ class AdversarialDistance:
     distance: Tensor
     attack: Tensor
     names: tuple[str, ...]
-    adversarials: TensorOrTuple
+    adversarials: InputsT
     by_attack: dict[str, Tensor]
     errors: dict[str, str]
 
@@ -73,7 +74,7 @@ class AdversarialDistance:
 
 def adversarial_distance(
     forward_func: ForwardFunc,
-    inputs: TensorOrTuple,
+    inputs: InputsT,
     target: Any = None,
     additional_forward_args: Any = None,
     *,
@@ -83,7 +84,7 @@ def adversarial_distance(
     internal_batch_size: int | None = None,
     refine: bool = True,
     show_progress: bool = False,
-) -> AdversarialDistance:
+) -> AdversarialDistance[InputsT]:
     """rho(x) = inf {‖e‖ : F(x + e) ≠ F(x)} from above (Etmann et al. 2019, Definition 1), per sample.
 
     Every adversarial that an attack claims is checked by running the model: finite, inside the bounds, another class
@@ -119,76 +120,77 @@ def adversarial_distance(
     bounds = _resolve_bounds(forward_func, bounds)
     _check_inside(tensors, bounds)
     classes = as_target(target, len(tensors[0]))
-    parts = list(batches(internal_batch_size, tensors, classes, additional_forward_args))
-    errors: dict[str, str] = {}
-    with tqdm(total=len(parts) * len(chosen), desc="attacks", disable=not show_progress) as bar:
-        results = [
-            _attack_batch(forward_func, x, t, args, chosen, norm, bounds, refine, errors, bar) for x, t, args in parts
-        ]
-    for name, message in errors.items():
+    with torch.inference_mode(False):
+        samples = for_autograd((tensors, classes, additional_forward_args))
+        parts = list(batches(internal_batch_size, *samples))
+        with tqdm(total=len(parts) * len(chosen), desc="attacks", disable=not show_progress) as bar:
+            search = _Search(forward_func, chosen, norm, bounds, refine, bar)
+            results = [search.run(*part) for part in parts]
+    for name, message in search.errors.items():
         warnings.warn(f"attack {name!r} raised {message}; it counts as failed there", stacklevel=2)
     distance, attack, by_attack, adversarials = zip(*results, strict=True)
     return AdversarialDistance(
         distance=torch.cat(distance),
         attack=torch.cat(attack),
         names=tuple(chosen),
-        adversarials=like_inputs(tuple(map(torch.cat, zip(*adversarials, strict=True))), inputs),
+        adversarials=like_inputs(join(adversarials), inputs),
         by_attack={name: torch.cat([part[name] for part in by_attack]) for name in chosen},
-        errors=errors,
+        errors=search.errors,
     )
 
 
-def _attack_batch(
-    forward_func: ForwardFunc,
-    x: Tensors,
-    target: Tensor | None,
-    args: Any,
-    attacks: dict[str, AttackLike],
-    norm: float,
-    bounds: Bounds,
-    refine: bool,
-    errors: dict[str, str],
-    bar: Any,
-) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensors]:
-    with torch.no_grad():
-        scores = compute_scores(forward_func, x, args)
-    labels = resolve_target(target, scores)
-    model = ScoresModel(forward_func, x, args, bounds)
-    done = scores.argmax(1) != labels
-    todo = (~done).nonzero().flatten()
-    best_points = model.packed.clone()
-    best = torch.where(done, 0.0, torch.inf).to(best_points.dtype)
-    winner = torch.full_like(labels, -1)
-    by_attack = {name: torch.full_like(best, torch.nan) for name in attacks}
-    part, part_labels = model.subset(todo), labels[todo]
-    for number, (name, attack) in enumerate(attacks.items()):
-        bar.set_postfix_str(name)
-        if len(todo):
-            points, distance = _try_attack(name, attack, part, part_labels, norm, errors)
-            by_attack[name][todo] = distance
-            nearer = distance < best[todo]
+@dataclass
+class _Search:
+    """The attacks on one batch after the other, and what they raised."""
+
+    forward_func: ForwardFunc
+    attacks: dict[str, AttackLike]
+    norm: float
+    bounds: Bounds
+    refine: bool
+    bar: tqdm
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def run(self, x: Tensors, target: Tensor | None, args: Any) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensors]:
+        """distance, attack, by_attack and adversarials of one batch."""
+        with torch.no_grad():
+            scores = compute_scores(self.forward_func, x, args)
+        labels = resolve_target(target, scores)
+        whole = ScoresModel(self.forward_func, x, args, self.bounds)
+        left = scores.argmax(1) != labels
+        todo = (~left).nonzero().flatten()
+        points = whole.packed.clone()
+        distance = torch.where(left, 0.0, torch.inf).to(points.dtype)
+        winner = torch.full_like(labels, -1)
+        by_attack = {name: torch.full_like(distance, torch.nan) for name in self.attacks}
+        if not len(todo):
+            self.bar.update(len(self.attacks))
+            return distance, winner, by_attack, x
+        model, labels = whole.subset(todo), labels[todo]
+        for number, (name, attack) in enumerate(self.attacks.items()):
+            self.bar.set_postfix_str(name)
+            found, length = self._try(name, attack, model, labels)
+            by_attack[name][todo] = length
+            nearer = length < distance[todo]
             won = todo[nearer]
-            best[won], best_points[won], winner[won] = distance[nearer], points[nearer], number
-        bar.update()
-    if refine and len(todo):
-        best_points[todo], best[todo] = bisect_segment(part, best_points[todo], best[todo], part_labels, norm)
-    return best, winner, by_attack, model.unpack(best_points)
+            distance[won], points[won], winner[won] = length[nearer], found[nearer], number
+            self.bar.update()
+        if self.refine:
+            points[todo], distance[todo] = bisect_segment(model, points[todo], distance[todo], labels, self.norm)
+        return distance, winner, by_attack, whole.unpack(points)
 
-
-def _try_attack(
-    name: str, attack: AttackLike, model: ScoresModel, labels: Tensor, norm: float, errors: dict[str, str]
-) -> tuple[Tensor, Tensor]:
-    try:
-        if is_fixed_epsilon(attack):
-            return minimise_epsilon(attack, model, labels, norm)
-        return verified(model, run_attack(attack, model, labels), labels, norm)
-    except torch.OutOfMemoryError as error:
-        raise torch.OutOfMemoryError(
-            f"attack {name!r} ran out of memory on {len(labels)} samples; pass a smaller internal_batch_size"
-        ) from error
-    except Exception as error:  # an attack is foreign code: whatever it raises, the others' results are kept
-        errors[name] = f"{type(error).__name__}: {error}"
-        return model.packed, torch.full_like(labels, torch.inf, dtype=model.packed.dtype)
+    def _try(self, name: str, attack: AttackLike, model: ScoresModel, labels: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            if is_fixed_epsilon(attack):
+                return minimise_epsilon(attack, model, labels, self.norm)
+            return verified(model, run_attack(attack, model, labels), labels, self.norm)
+        except torch.OutOfMemoryError as error:
+            raise torch.OutOfMemoryError(
+                f"attack {name!r} ran out of memory on {len(labels)} samples; pass a smaller internal_batch_size"
+            ) from error
+        except Exception as error:  # an attack is foreign code: whatever it raises, the others' results are kept
+            self.errors[name] = f"{type(error).__name__}: {error}"
+            return model.packed, torch.full_like(labels, torch.inf, dtype=model.packed.dtype)
 
 
 def _resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:

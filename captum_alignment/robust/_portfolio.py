@@ -56,9 +56,7 @@ def resolve_attacks(attacks: Any, norm: float) -> dict[str, AttackLike]:
     if isinstance(attacks, str):
         if (attacks, norm) not in PORTFOLIOS:
             known = ", ".join(f"{name!r} (norm={p:g})" for name, p in PORTFOLIOS)
-            raise ValueError(
-                f"attacks: got {attacks!r} with norm={norm:g}, expected one of {known}, or your own attacks"
-            )
+            raise ValueError(f"attacks: got {attacks!r} with norm={norm:g}, expected {known}, or your own attacks")
         return PORTFOLIOS[attacks, norm]()
     if isinstance(attacks, Mapping):
         found = {str(name): attack for name, attack in attacks.items()}

@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+from captum.attr import InputXGradient, IntegratedGradients, Saliency
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from captum_alignment import Alignment, alignment
+from captum_alignment.metrics import alignment_null
+from tests import literal
+from tests.nets import TwoInputs, cnn, images, mlp, two_inputs
+
+NORMS = [1, 2, math.inf]
+DUAL = {1: math.inf, 2: 2, math.inf: 1}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_is_the_definition(norm):
+    x, a = torch.randn(5, 2, 3, dtype=torch.float64), torch.randn(5, 2, 3, dtype=torch.float64)
+    expected = [abs(float((u * v).sum())) / float(v.reshape(-1).norm(DUAL[norm])) for u, v in zip(x, a, strict=True)]
+    torch.testing.assert_close(alignment(x, a, norm=norm), torch.tensor(expected, dtype=torch.float64))
+    sizes = torch.stack([u.reshape(-1).norm(norm) for u in x])
+    normalized = alignment(x, a, norm=norm, normalize=True)
+    torch.testing.assert_close(normalized, torch.tensor(expected, dtype=torch.float64) / sizes)
+    assert (normalized <= 1 + 1e-12).all()
+
+
+@pytest.mark.parametrize("method", [Saliency, InputXGradient, IntegratedGradients])
+def test_takes_the_output_of_captum_methods_for_tensor_and_tuple(method):
+    net, inputs = TwoInputs(), two_inputs()
+    inputs = tuple(t.requires_grad_() for t in inputs)
+    maps = method(net).attribute(inputs, target=0)
+    joint = alignment(torch.cat([t.flatten(1) for t in inputs], 1), torch.cat([m.flatten(1) for m in maps], 1))
+    torch.testing.assert_close(alignment(inputs, maps), joint)
+
+
+@given(st.integers(1, 6), st.floats(1e-6, 1e6), st.sampled_from(NORMS))
+def test_scale_permutation_and_batch_split(n, scale, norm):
+    x, a = torch.randn(n, 7, dtype=torch.float64), torch.randn(n, 7, dtype=torch.float64)
+    whole = alignment(x, a, norm=norm)
+    torch.testing.assert_close(alignment(x, -scale * a, norm=norm), whole)
+    torch.testing.assert_close(alignment(scale * x, a, norm=norm), scale * whole)
+    order = torch.randperm(n)
+    torch.testing.assert_close(alignment(x[order], a[order], norm=norm), whole[order])
+    torch.testing.assert_close(torch.cat([alignment(x[i : i + 1], a[i : i + 1], norm=norm) for i in range(n)]), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes(dtype):
+    x, a = torch.rand(3, 50_000, dtype=torch.float64).to(dtype), torch.rand(3, 50_000, dtype=torch.float64).to(dtype)
+    got = alignment(x, a)
+    assert got.dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(got.double(), alignment(x.double(), a.double()), rtol=1e-4, atol=0)
+
+
+def test_zero_map_is_0_and_nan_stays_nan():
+    x = torch.ones(3, 2)
+    a = torch.tensor([[0.0, 0.0], [math.nan, 1.0], [1.0, 0.0]])
+    got = alignment(x, a)
+    assert got[0] == 0
+    assert got[1].isnan()
+    assert got[2] == 1
+    assert alignment(torch.zeros(1, 2), torch.ones(1, 2), normalize=True) == 0
+
+
+def test_gradient_of_a_saturated_softmax_keeps_its_direction():
+    a = torch.tensor([[3.0, 4.0]]) * 1e-30
+    torch.testing.assert_close(alignment(torch.tensor([[1.0, 1.0]]), a), torch.tensor([1.4]))
+
+
+def test_bad_input_is_named():
+    x = torch.rand(2, 3)
+    with pytest.raises(ValueError, match="attributions: got shapes"):
+        alignment(x, torch.rand(2, 4))
+    with pytest.raises(ValueError, match="attributions: got shapes"):
+        alignment((x, x), x)
+    with pytest.raises(TypeError, match="attributions: got ndarray"):
+        alignment(x, x.numpy())  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="norm: got 3"):
+        alignment(x, x, norm=3)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_alpha_of_a_model_is_the_literal_one(norm):
+    net, x = cnn(), images()
+    expected = [row["alignment"] for row in literal.analyse(net, (x,), norm=norm)]
+    torch.testing.assert_close(Alignment(net, norm=norm)(x), torch.tensor(expected, dtype=torch.float64))
+    target = torch.arange(8) % 5
+    expected = [row["alignment"] for row in literal.analyse(net, (x,), target, norm)]
+    torch.testing.assert_close(Alignment(net, norm=norm)(x, target), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_alpha_takes_one_forward_and_one_backward_pass():
+    net, calls = mlp(), []
+    net.register_forward_hook(lambda *_: calls.append("forward"))
+    net[1].register_full_backward_hook(lambda *_: calls.append("backward"))
+    Alignment(net)(torch.rand(3, 6, dtype=torch.float64))
+    assert calls == ["forward", "backward"]
+
+
+def test_null_is_the_gram_matrix():
+    x, a = torch.randn(6, 2, 3, dtype=torch.float64), torch.randn(6, 2, 3, dtype=torch.float64)
+    gram = torch.stack([alignment(u.expand_as(a), a) for u in x])
+    result = alignment_null(x, a)
+    others = [gram[i][torch.arange(6) != i] for i in range(6)]
+    torch.testing.assert_close(result.alignment, gram.diagonal())
+    torch.testing.assert_close(result.null, torch.stack([o.mean() for o in others]))
+    torch.testing.assert_close(result.excess, result.alignment - result.null)
+    expected = torch.stack([(o < gram[i, i]).double().mean() for i, o in enumerate(others)])
+    torch.testing.assert_close(result.rank, expected)
+
+
+def test_null_in_blocks(monkeypatch):
+    x, a = torch.randn(11, 5, dtype=torch.float64), torch.randn(11, 5, dtype=torch.float64)
+    whole = alignment_null(x, a)
+    monkeypatch.setattr("captum_alignment.metrics._alignment._NULL_ROWS", 4)
+    for u, v in zip(alignment_null(x, a), whole, strict=True):
+        torch.testing.assert_close(u, v)
+
+
+def test_equal_maps_are_chance_and_own_inputs_are_best():
+    x = torch.rand(9, 4)
+    same = alignment_null(x, torch.ones(9, 4))
+    torch.testing.assert_close(same.excess, torch.zeros(9), atol=1e-6, rtol=0)
+    assert (same.rank == 0.5).all()
+    assert (alignment_null(x, x).rank == 1).all()
+
+
+def test_null_of_one_sample_is_nan():
+    result = alignment_null(torch.rand(1, 3), torch.rand(1, 3))
+    assert result.alignment.isfinite().all()
+    assert all(part.isnan().all() for part in result[1:])
+
+
+def test_binary_scores():
+    line = nn.Linear(4, 1, bias=False, dtype=torch.float64)
+    x = torch.randn(5, 4, dtype=torch.float64)
+    # Bias-free and one signed score: alpha is the distance to the boundary.
+    expected = (line(x) / line.weight.norm()).abs().flatten()
+    torch.testing.assert_close(Alignment(line)(x), expected.detach())
+    torch.testing.assert_close(Alignment(lambda x: line(x).flatten())(x), expected.detach())
