@@ -19,7 +19,7 @@ lint: install
 	$(BIN)/pyright
 
 bench: install
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
 install: .venv/.installed
 

@@ -55,8 +55,8 @@ def for_autograd(value: Any) -> Any:
 
 
 def checked_inputs(forward_func: ForwardFunc, inputs: Any) -> Tensors:
-    """``inputs`` as a tuple, after the checks that every gradient-based quantity needs."""
-    tensors = as_tensors(inputs)
+    """``inputs`` as a detached tuple, after the checks that every gradient-based quantity needs."""
+    tensors = tuple(t.detach() for t in as_tensors(inputs))
     check_finite(tensors, "inputs")
     check_deterministic(forward_func)
     return tensors

@@ -96,8 +96,8 @@ def rows(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def per_sample_dot(a: Tensors, b: Tensors) -> Tensor:
     """<a, b> (N,) over all features of all tensors."""
     dtype = accumulation_dtype(*(t.dtype for t in (*a, *b)))
-    # A batched matrix product reads each operand once and makes no product of the size of the input.
-    parts = [torch.linalg.vecdot(rows(u, dtype), rows(v, dtype)) for u, v in zip(a, b, strict=True)]
+    # Product and sum, although vecdot and bmm need no temporary: those were up to ten times slower on a CPU.
+    parts = [(rows(u, dtype) * rows(v, dtype)).sum(1) for u, v in zip(a, b, strict=True)]
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
@@ -108,8 +108,8 @@ def per_sample_norm(tensors: Tensors, order: float) -> Tensor:
     if order != 2:
         return norms
     # Squares of entries below about 1e-19 underflow in float32 (saliency of a saturated softmax): rescale then.
-    unsafe = ~((norms > 1e-16) & norms.isfinite())
-    if not unsafe.any():
+    smallest, largest = norms.detach().aminmax()
+    if smallest > 1e-16 and largest < math.inf:
         return norms
     largest = _joint_norm([rows(t, dtype) for t in tensors], math.inf).detach()
     scale = torch.where(largest > 0, largest, 1)

@@ -272,6 +272,14 @@ def test_under_no_grad_and_inference_mode():
         torch.testing.assert_close(adversarial_distance(net, x.clone()).distance, first.distance)
 
 
+def test_inputs_that_require_grad_are_left_alone():
+    net, x = cnn(), images(2).requires_grad_()
+    result = adversarial_distance(net, x)
+    assert not result.adversarials.requires_grad
+    assert not result.distance.requires_grad
+    assert x.grad is None
+
+
 def test_names_of_attacks():
     net, x = cnn(), images(1)
 
