@@ -55,3 +55,16 @@ def _mnist_images():
 def mnist(shared, request):
     """MNIST's test images (10000, 1, 28, 28) in [0, 1] and their labels, read by torchvision."""
     return request.getfixturevalue("_mnist_images")
+
+
+@pytest.fixture
+def photographs(shared):
+    """The 20 photographs (20, 3, 227, 227) in [0, 1]: shorter side 256, centre crop 227."""
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    transform = v2.Compose(
+        [v2.Resize(256), v2.CenterCrop(227), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+    )
+    files = sorted((shared / "data" / "imagenet20").glob("*.jpg"))
+    return torch.stack([transform(Image.open(file).convert("RGB")) for file in files])

@@ -1,12 +1,16 @@
-"""Gradients of scores with respect to inputs, several from one kept forward pass."""
+"""Gradients of scores with respect to inputs, several from one kept forward pass, and directional derivatives."""
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_alignment._core._inputs import ForwardFunc, Tensors, as_tensors, check_finite
-from captum_alignment._core._scores import check_deterministic, compute_scores
+from captum_alignment._core._inputs import ForwardFunc, Tensors, as_tensors, check_finite, take
+from captum_alignment._core._scores import check_deterministic, compute_scores, run_scores
+
+#: Directions that share one forward pass: more would save little and hold more memory.
+_CHUNK = 8
 
 
 class ScoreGraph:
@@ -16,24 +20,28 @@ class ScoreGraph:
     parameters' ``.grad`` are touched.
 
     Attributes:
-        inputs: the detached leaves. scores: (N, K) on their graph. passes: model passes so far, forward and backward.
+        inputs: the detached leaves. scores: (N, K) on their graph.
     """
 
     def __init__(self, forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> None:
+        self._forward_func = forward_func
+        self._forward_mode = True
         with torch.inference_mode(False), torch.enable_grad():
-            args = for_autograd(additional_forward_args)
+            self._args = for_autograd(additional_forward_args)
             self.inputs = tuple(x.detach().requires_grad_() for x in for_autograd(inputs))
-            self.scores = compute_scores(forward_func, self.inputs, args)
+            self.scores = compute_scores(forward_func, self.inputs, self._args)
         if not self.scores.requires_grad:
             raise ValueError(
                 "forward_func: its scores do not depend on the inputs through autograd "
                 "(a detach, no_grad or argmax inside?), so they have no gradient"
             )
-        self.passes = 1
+
+    def subset(self, index: Tensor) -> "ScoreGraph":
+        """The graph of the samples ``index`` alone: one forward pass over them."""
+        return ScoreGraph(self._forward_func, *self._take(index))
 
     def gradient(self, weights: Tensor) -> Tensors:
         """∇_x <weights, scores> (weights (N, K)): one backward pass; samples do not mix."""
-        self.passes += 1
         with torch.inference_mode(False):
             found = torch.autograd.grad(
                 self.scores, self.inputs, weights.to(self.scores.dtype), retain_graph=True, allow_unused=True
@@ -42,9 +50,54 @@ class ScoreGraph:
             raise ValueError("forward_func: its scores do not depend on the inputs, so they have no gradient")
         return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(found, self.inputs, strict=True))
 
+    def directional(self, index: Tensor, directions: Tensors) -> Tensor:
+        """d scores / d direction (C, n, K) of the n samples ``index``, for C directions (C, n, ...): C passes.
+
+        Forward-mode AD with several directions on one forward pass; where an operation lacks it, the derivative of the
+        backward pass instead. A model that allows neither raises what autograd raises.
+        """
+        inputs, args = self._take(index)
+        if self._forward_mode:
+            try:
+                return self._forward_derivative(inputs, args, directions)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # also NotImplementedError: no forward-mode formula, or data-dependent control flow
+                self._forward_mode = False
+        return self._double_backward_derivative(inputs, args, directions)
+
     def one_hot(self, classes: Tensor) -> Tensor:
         """The weights (N, K) that select one class (N,) per sample."""
         return torch.zeros_like(self.scores).scatter_(1, classes.unsqueeze(1), 1)
+
+    def _take(self, index: Tensor) -> tuple[Tensors, Any]:
+        n = len(self.scores)
+        return tuple(x.detach()[index] for x in self.inputs), take(self._args, index, n)
+
+    def _forward_derivative(self, inputs: Tensors, args: Any, directions: Tensors) -> Tensor:
+        def scores(*x: Tensor) -> Tensor:
+            return run_scores(self._forward_func, x, args)
+
+        def derivative(*direction: Tensor) -> Tensor:
+            return torch.func.jvp(scores, inputs, direction)[1]
+
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            # The first call makes torch compile its own formulas, with a function that it has deprecated.
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+            return torch.func.vmap(derivative, chunk_size=_CHUNK)(*directions)
+
+    def _double_backward_derivative(self, inputs: Tensors, args: Any, directions: Tensors) -> Tensor:
+        graph = ScoreGraph(self._forward_func, inputs, args)
+        with torch.inference_mode(False), torch.enable_grad():
+            # The gradient is linear in its weights u; its derivative in u along v is the derivative of scores along v.
+            u = torch.zeros_like(graph.scores, requires_grad=True)
+            found = torch.autograd.grad(graph.scores, graph.inputs, u, create_graph=True, allow_unused=True)
+            used = [(g, v) for g, v in zip(found, directions, strict=True) if g is not None]
+            rows = [
+                torch.autograd.grad([g for g, _ in used], u, [v[c] for _, v in used], retain_graph=True)[0]
+                for c in range(len(directions[0]))
+            ]
+        return torch.stack(rows)
 
 
 def for_autograd(value: Any) -> Any:

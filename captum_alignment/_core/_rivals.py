@@ -1,23 +1,49 @@
-"""The nearest rival: the class whose linearized decision boundary is closest."""
+"""Rivals of a class, the exact linearized distance to each, and the plain search over them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import Tensors, dual, per_sample_norm
-from captum_alignment._core._scores import gaps
+from captum_alignment._core._inputs import Tensors, dual, join, per_sample_norm
 
 
 @dataclass(frozen=True)
 class NearestRival:
-    """Per sample: the minimiser of gap / ‖∇ gap‖_q, its gap, the minimum itself and ∇ gap (shaped like the inputs)."""
+    """Per sample: the minimiser of gap / ‖∇ gap‖_q, its gap, the minimum itself, ∇ gap, and the passes it took."""
 
     rival: Tensor
     gap: Tensor
     distance: Tensor
     gradient: Tensors
+    passes: Tensor
+
+    def where(self, mask: Tensor, other: "NearestRival") -> "NearestRival":
+        """``self`` where ``mask`` (N,), else ``other``."""
+
+        def choose(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+        columns = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        gradient = tuple(map(choose, *columns.pop("gradient")))
+        return NearestRival(gradient=gradient, **{name: choose(*pair) for name, pair in columns.items()})
+
+    def closer(self, other: "NearestRival") -> "NearestRival":
+        """The nearer of two per sample; a NaN distance wins, because it could hide the minimum."""
+        return other.where((other.distance < self.distance) | other.distance.isnan(), self)
+
+
+def concatenate(parts: list[NearestRival], order: Tensor | None = None) -> NearestRival:
+    """The samples of all ``parts``, brought into ``order``: sample i of the result is sample order[i] of the parts."""
+    index = slice(None) if order is None else order
+    columns: dict[str, Any] = {
+        f.name: torch.cat([getattr(part, f.name) for part in parts])[index]
+        for f in fields(parts[0])
+        if f.name != "gradient"
+    }
+    return NearestRival(gradient=tuple(g[index] for g in join([part.gradient for part in parts])), **columns)
 
 
 def check_candidates(candidates: int | None) -> None:
@@ -32,35 +58,36 @@ def linearized_distance(gap: Tensor, gradient_norm: Tensor) -> Tensor:
     return torch.where((gap == 0) | gap.isinf(), gap, gap / gradient_norm)
 
 
-def nearest_rival(graph: ScoreGraph, target: Tensor, norm: float, candidates: int | None = None) -> NearestRival:
-    """Search the rivals of ``target`` (N,) in order of their gap, one backward pass each.
+def measure(graph: ScoreGraph, target: Tensor, rival: Tensor, gap: Tensor, norm: float) -> NearestRival:
+    """The exact linearized distance to one rival (N,) per sample: one backward pass. ``gap`` is (N, K)."""
+    gradient = graph.gradient(graph.one_hot(target) - graph.one_hot(rival))
+    own_gap = gap.gather(1, rival.unsqueeze(1)).squeeze(1)
+    distance = linearized_distance(own_gap, per_sample_norm(gradient, dual(norm)))
+    return NearestRival(rival, own_gap, distance, gradient, torch.ones_like(rival))
 
-    A NaN gradient makes the sample's distance NaN: it could hide the minimum.
-    """
-    gap = gaps(graph.scores.detach(), target)
+
+def loop(graph: ScoreGraph, target: Tensor, gap: Tensor, norm: float, counts: Tensor) -> NearestRival:
+    """The minimum over the ``counts`` (N,) >= 1 smallest gaps; samples with fewer leave as the others go on."""
     # NaN sorts after every gap, infinite ones too: the last column is the target itself.
-    order = gap.scatter(1, target.unsqueeze(1), torch.nan).argsort(dim=1, stable=True)[:, :-1]
-    own = graph.one_hot(target)
-    best: NearestRival | None = None
-    for rival in order[:, :candidates].unbind(1):
-        gradient = graph.gradient(own - graph.one_hot(rival))
-        rival_gap = gap.gather(1, rival.unsqueeze(1)).squeeze(1)
-        distance = linearized_distance(rival_gap, per_sample_norm(gradient, dual(norm)))
-        found = NearestRival(rival, rival_gap, distance, gradient)
-        best = found if best is None else _closer(found, best)
-    assert best is not None  # K >= 2 and candidates >= 1
-    return best
+    order = gap.scatter(1, target.unsqueeze(1), torch.nan).argsort(dim=1, stable=True)
+    best = measure(graph, target, order[:, 0], gap, norm)
+    rows = torch.arange(len(target), device=target.device)
+    finished: list[tuple[Tensor, NearestRival]] = []
+    for k in range(1, int(counts.max())):
+        going = counts[rows] > k
+        if 2 * int(going.sum()) <= len(rows):
+            finished.append((rows[~going], _rows(best, ~going)))
+            rows, best = rows[going], _rows(best, going)
+            graph = graph.subset(going.nonzero().flatten())
+            best = replace(best, passes=best.passes + 1)
+        going = counts[rows] > k
+        found = measure(graph, target[rows], order[rows, k], gap[rows], norm)
+        better = best.closer(replace(found, passes=best.passes))
+        best = better.where(going, best)
+        best = replace(best, passes=best.passes + going)
+    finished.append((rows, best))
+    return concatenate([part for _, part in finished], torch.cat([index for index, _ in finished]).argsort())
 
 
-def _closer(new: NearestRival, old: NearestRival) -> NearestRival:
-    wins = (new.distance < old.distance) | new.distance.isnan()
-
-    def choose(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(wins.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return NearestRival(
-        choose(new.rival, old.rival),
-        choose(new.gap, old.gap),
-        choose(new.distance, old.distance),
-        tuple(map(choose, new.gradient, old.gradient)),
-    )
+def _rows(found: NearestRival, mask: Tensor) -> NearestRival:
+    return concatenate([found], mask.nonzero().flatten())

@@ -13,11 +13,11 @@ from captum_alignment._core._inputs import (
     TensorOrTuple,
     batches,
     check_norm,
-    join,
     like_inputs,
     per_sample_dot,
 )
-from captum_alignment._core._rivals import NearestRival, check_candidates, nearest_rival
+from captum_alignment._core._nearest import nearest_rival
+from captum_alignment._core._rivals import NearestRival, check_candidates, concatenate
 from captum_alignment._core._scores import as_target, resolve_target
 
 
@@ -47,12 +47,14 @@ class LinearizedRobustness(GradientAttribution):
         candidates: int | None = None,
         multiply_by_inputs: bool = False,
         internal_batch_size: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(forward_func)
         check_candidates(candidates)
         self.norm = check_norm(norm)
         self.candidates = candidates
         self.internal_batch_size = internal_batch_size
+        self.generator = generator
         self._multiply_by_inputs = multiply_by_inputs
 
     @property
@@ -109,10 +111,6 @@ class LinearizedRobustness(GradientAttribution):
         parts = []
         for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
             graph = ScoreGraph(self.forward_func, x, args)
-            parts.append(nearest_rival(graph, resolve_target(t, graph.scores), self.norm, self.candidates))
-        return NearestRival(
-            torch.cat([part.rival for part in parts]),
-            torch.cat([part.gap for part in parts]),
-            torch.cat([part.distance for part in parts]),
-            join([part.gradient for part in parts]),
-        )
+            classes_here = resolve_target(t, graph.scores)
+            parts.append(nearest_rival(graph, classes_here, self.norm, self.candidates, self.generator))
+        return concatenate(parts)

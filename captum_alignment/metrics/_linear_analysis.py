@@ -21,7 +21,8 @@ from captum_alignment._core._inputs import (
     to_dataframe,
     unit,
 )
-from captum_alignment._core._rivals import check_candidates, nearest_rival
+from captum_alignment._core._nearest import nearest_rival
+from captum_alignment._core._rivals import check_candidates
 from captum_alignment._core._scores import as_target, resolve_target
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def linear_analysis(
     norm: float = 2,
     candidates: int | None = None,
     internal_batch_size: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> LinearAnalysis[InputsT]:
     """Alignment, linearized robustness and what lies between them (Etmann et al. 2019, Definitions 2 to 4, Theorem 1).
 
@@ -113,7 +115,7 @@ def linear_analysis(
     tensors = checked_inputs(forward_func, inputs)
     classes = as_target(target, len(tensors[0]))
     parts = [
-        _analyse(ScoreGraph(forward_func, x, args), t, norm, candidates)
+        _analyse(ScoreGraph(forward_func, x, args), t, norm, candidates, generator)
         for x, t, args in batches(internal_batch_size, tensors, classes, additional_forward_args)
     ]
     scalars, gradients, binarized = zip(*parts, strict=True)
@@ -125,11 +127,11 @@ def linear_analysis(
 
 
 def _analyse(
-    graph: ScoreGraph, target: Tensor | None, norm: float, candidates: int | None
+    graph: ScoreGraph, target: Tensor | None, norm: float, candidates: int | None, generator: torch.Generator | None
 ) -> tuple[dict[str, Tensor], Tensors, Tensors]:
     classes = resolve_target(target, graph.scores)
     gradient = graph.gradient(graph.one_hot(classes))
-    nearest = nearest_rival(graph, classes, norm, candidates)
+    nearest = nearest_rival(graph, classes, norm, candidates, generator)
     x, q = tuple(t.detach() for t in graph.inputs), dual(norm)
     direction, binarized_direction = unit(gradient, q), unit(nearest.gradient, q)
     alpha = per_sample_dot(x, direction).abs()
@@ -152,7 +154,7 @@ def _analyse(
         "bound": alpha + noncollinearity + bias.abs(),
         "direction_gap": signed.abs() - alpha,
         "bias_gap": nearest.distance - signed.abs(),
-        "model_passes": torch.full_like(classes, graph.passes),
+        "model_passes": nearest.passes + 2,
     }
     return scalars, gradient, nearest.gradient
 

@@ -1,0 +1,210 @@
+"""The sketch finds the minimum that the loop over all classes finds."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from captum_alignment import LinearizedRobustness, linear_analysis
+from captum_alignment._core import _nearest, _sketch
+from tests.nets import assert_unchanged, snapshot
+
+NORMS = [2, math.inf]
+
+
+def wide(k=300, dtype=torch.float64, d=40):
+    """Many classes over a small trunk, as a real head has: most gradients share a few directions."""
+    net = nn.Sequential(nn.Linear(d, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, k))
+    return net.to(dtype).eval()
+
+
+class TwoParts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = wide(d=10)
+
+    def forward(self, a, b, shift):
+        return self.net(torch.cat([a, b.flatten(1)], 1)) + shift
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    """Calls a function with the plain loop over classes in place of the sketch."""
+
+    def run(function):
+        with monkeypatch.context() as patch:
+            patch.setattr(_nearest, "LOOP_RIVALS", 10**9)
+            return function()
+
+    return run
+
+
+def assert_same(found, exact):
+    assert torch.equal(found.rival, exact.rival)
+    torch.testing.assert_close(found.linearized_robustness, exact.linearized_robustness)
+    torch.testing.assert_close(found.binarized_gradient, exact.binarized_gradient)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_the_loop_with_far_fewer_passes(norm, dtype, loop):
+    net, x = wide(dtype=dtype), torch.randn(20, 40, dtype=dtype)
+    found, exact = linear_analysis(net, x, norm=norm), loop(lambda: linear_analysis(net, x, norm=norm))
+    assert_same(found, exact)
+    assert (exact.model_passes == 301).all()
+    assert found.model_passes.double().mean() < 75
+    method = LinearizedRobustness(net, norm=norm, internal_batch_size=7)
+    torch.testing.assert_close(method.robustness(x), exact.linearized_robustness)
+
+
+def test_l_1_is_the_loop():
+    net, x = wide(k=80), torch.randn(2, 40, dtype=torch.float64)
+    assert (linear_analysis(net, x, norm=1).model_passes == 81).all()
+
+
+def test_bfloat16_agrees_where_bfloat16_can(loop):
+    net, x = wide(dtype=torch.bfloat16), torch.randn(20, 40).bfloat16()
+    found, exact = linear_analysis(net, x), loop(lambda: linear_analysis(net, x))
+    torch.testing.assert_close(found.linearized_robustness, exact.linearized_robustness, rtol=0.05, atol=0)
+
+
+def test_model_passes_are_counted_truly():
+    net, x = wide(), torch.randn(1, 40, dtype=torch.float64)
+    seen = {"forward": 0, "directions": 0, "backward": 0}
+
+    def count(module, args, output):
+        seen["forward"] += 1
+
+    net.register_forward_hook(count)
+    net[0].register_full_backward_hook(lambda *_: seen.__setitem__("backward", seen["backward"] + 1))
+    # Directions are dual numbers in vmapped forward passes: each look counts its directions, not its calls.
+    looks = []
+    original = _sketch.SketchSearch._derivatives
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            _sketch.SketchSearch, "_derivatives", lambda s, i, d: looks.append(d.shape[2]) or original(s, i, d)
+        )
+        result = linear_analysis(net, x)
+    calls = sum(-(-c // 8) for c in looks)
+    assert result.model_passes.item() == (seen["forward"] - calls) + seen["backward"] + sum(looks)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_targets_that_are_not_the_top_class(norm, loop):
+    net, x = wide(), torch.randn(12, 40, dtype=torch.float64)
+    target = net(x).argsort(1, descending=True)[
+        torch.arange(12), torch.tensor([0, 1, 5, 100, 299, 0, 2, 0, 0, 1, 0, 9])
+    ]
+    found, exact = (f(lambda: linear_analysis(net, x, target, norm=norm)) for f in (lambda f: f(), loop))
+    assert_same(found, exact)
+    assert ((found.linearized_robustness < 0) == (target != net(x).argmax(1))).all()
+
+
+def test_ties_and_masked_classes(loop):
+    net, x = wide(), torch.randn(6, 40, dtype=torch.float64)
+
+    x[:3, 0], x[3:, 0] = 1, -1
+
+    def with_ties(x):
+        scores = net(x)
+        lead = torch.zeros(300, dtype=torch.float64).index_fill(0, torch.tensor([7, 8]), 100)
+        scores = scores.index_copy(1, torch.tensor([8]), scores[:, 7:8]) + lead * (x[:, :1] > 0)
+        return scores.index_fill(1, torch.arange(200, 260), -math.inf)
+
+    found, exact = linear_analysis(with_ties, x), loop(lambda: linear_analysis(with_ties, x))
+    assert_same(found, exact)
+    assert (found.linearized_robustness[:3] == 0).all()
+    assert found.model_passes[:3].max() <= 4
+
+
+def test_candidates(loop):
+    net, x = wide(), torch.randn(8, 40, dtype=torch.float64)
+    found, exact = linear_analysis(net, x, candidates=100), loop(lambda: linear_analysis(net, x, candidates=100))
+    assert_same(found, exact)
+    few = linear_analysis(net, x, candidates=5)
+    assert (few.model_passes == 7).all()
+
+
+def test_tuple_inputs_and_per_sample_arguments(loop):
+    net = TwoParts()
+    x = torch.randn(9, 4, dtype=torch.float64), torch.randn(9, 2, 3, dtype=torch.float64)
+    shift = torch.randn(9, 300, dtype=torch.float64)
+    found, exact = linear_analysis(net, x, None, shift), loop(lambda: linear_analysis(net, x, None, shift))
+    assert_same(found, exact)
+
+
+class NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+
+class NoSecondDerivative(NoForwardMode):
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return 2 * grad
+
+
+@pytest.mark.parametrize(("function", "most"), [(NoForwardMode, 100), (NoSecondDerivative, 10_000)])
+def test_fallbacks_where_an_operation_lacks_derivatives(function, most, loop):
+    net, x = wide(), torch.randn(5, 40, dtype=torch.float64)
+
+    def forward(x):
+        return net(function.apply(x))
+
+    found, exact = linear_analysis(forward, x), loop(lambda: linear_analysis(forward, x))
+    assert_same(found, exact)
+    assert found.model_passes.max() < most
+
+
+def test_reproducible_through_generator():
+    net, x = wide(), torch.randn(6, 40, dtype=torch.float64)
+
+    def passes(seed=None):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return linear_analysis(net, x, generator=generator).model_passes.tolist()
+
+    state = torch.get_rng_state()
+    assert passes() == passes()
+    assert passes(1) == passes(1)
+    assert any(passes(seed) != passes() for seed in range(5))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_any_grad_mode_and_nothing_mutated(mode):
+    net = wide()
+    before = snapshot(net)
+    with mode():
+        x = torch.randn(3, 40, dtype=torch.float64)
+        found = linear_analysis(net, x)
+    assert_unchanged(net, before)
+    assert torch.equal(found.rival, linear_analysis(net, x.clone()).rival)
+
+
+def test_bounds_hold_at_their_stated_level(monkeypatch):
+    """With a failure probability of 0.3 per sample wrong minima do occur, and no more often than stated."""
+    monkeypatch.setattr(_sketch, "FAILURE", 0.3)
+    monkeypatch.setattr(_sketch, "_MOST", 8)  # one look
+    net, x = wide(k=120), torch.randn(400, 40, dtype=torch.float64)
+    found = linear_analysis(net, x).linearized_robustness
+    monkeypatch.setattr(_nearest, "LOOP_RIVALS", 10**9)
+    true = linear_analysis(net, x).linearized_robustness
+    assert (found >= true * (1 - 1e-9)).all()
+    assert (found > true * (1 + 1e-9)).double().mean() <= 0.3
+
+
+@pytest.mark.slow
+def test_imagenet_photographs(zoo, photographs, loop):
+    net = zoo.load("imagenet_squeezenet")
+    found = linear_analysis(net, photographs, internal_batch_size=4)
+    assert found.model_passes.double().mean() <= 50
+    part = photographs[:2].double()
+    net = net.double()
+    assert_same(linear_analysis(net, part), loop(lambda: linear_analysis(net, part)))
