@@ -60,3 +60,16 @@ def analyse(model, inputs, target=None, norm=2, args=()):
             }
         )
     return result
+
+
+def bias_terms(model, inputs, target, parameters):
+    """Of each sample: the score Psi of ``target``, <x, ∇Psi>, and {name: <b, ∂Psi/∂b>} of ``parameters`` {name: b}."""
+    result = []
+    for i, t in enumerate(target):
+        leaves = [t[i : i + 1].detach().clone().requires_grad_() for t in inputs]
+        score = model(*leaves)[0, t]
+        gradients = torch.autograd.grad(score, [*leaves, *parameters.values()])
+        inner = [float((a.detach() * g).sum()) for a, g in zip([*leaves, *parameters.values()], gradients, strict=True)]
+        n = len(leaves)
+        result.append((float(score.detach()), sum(inner[:n]), dict(zip(parameters, inner[n:], strict=True))))
+    return result

@@ -17,7 +17,7 @@ from captum_alignment._core._scores import invalid, run_scores
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # foolbox imports a namespace that scipy has deprecated
-    from foolbox.attacks.base import Attack, FixedEpsilonAttack, Repeated
+    from foolbox.attacks.base import Attack, FixedEpsilonAttack, Repeated, get_criterion
     from foolbox.criteria import Misclassification
     from foolbox.models import Model, PyTorchModel
 
@@ -74,7 +74,7 @@ class ScoresModel(PyTorchModel):
     def __init__(self, forward_func: ForwardFunc, inputs: Tensors, args: Any, bounds: Bounds) -> None:
         self.forward_func, self.inputs, self.args = forward_func, inputs, args
         self.packed = self.pack(inputs)
-        self.module = _Scores(self._scores)
+        self.module = _Scores(self.scores)
         super().__init__(self.module, bounds=bounds, device=inputs[0].device)
 
     def pack(self, tensors: Tensors) -> Tensor:
@@ -95,7 +95,8 @@ class ScoresModel(PyTorchModel):
         n = len(self.inputs[0])
         return ScoresModel(self.forward_func, take(self.inputs, index, n), take(self.args, index, n), self.bounds)
 
-    def _scores(self, packed: Tensor) -> Tensor:
+    def scores(self, packed: Tensor) -> Tensor:
+        """Scores (N, K) on the graph of ``packed``; their values are not looked at."""
         n = len(self.inputs[0])
         if len(packed) != n and _has_rows(self.args, n):
             raise ValueError(
@@ -113,6 +114,19 @@ def _has_rows(args: Any, n: int) -> bool:
 def subset(model: Model, index: Tensor) -> Model:
     """``model`` for the samples ``index``: what an attack calls after it dropped finished samples."""
     return model.subset(index) if isinstance(model, ScoresModel) else model
+
+
+def score_function(model: Model) -> ForwardFunc:
+    """``model`` as a function of torch tensors for `ScoreGraph`, without the detour that protects parameters."""
+    return model.scores if isinstance(model, ScoresModel) else model
+
+
+def untargeted_labels(criterion: Any) -> Tensor:
+    """The labels (N,) of a `Misclassification` criterion, or of the labels that Foolbox accepts in its place."""
+    criterion = get_criterion(criterion)
+    if not isinstance(criterion, Misclassification):
+        raise ValueError(f"criterion: got {criterion!r}, expected Misclassification (the attack is untargeted)")
+    return criterion.labels.raw
 
 
 def is_fixed_epsilon(attack: AttackLike) -> bool:
