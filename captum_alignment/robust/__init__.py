@@ -1,6 +1,8 @@
 """Distances to the decision boundary and the attacks that find them, in Foolbox's terms."""
 
+from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._distance import AdversarialDistance, adversarial_distance
 from captum_alignment.robust._gradient_attack import GradientAttack
+from captum_alignment.robust._rival_ddn import RivalDDN
 
-__all__ = ["AdversarialDistance", "GradientAttack", "adversarial_distance"]
+__all__ = ["AdversarialDistance", "DeepFool", "GradientAttack", "RivalDDN", "adversarial_distance"]

@@ -58,6 +58,10 @@ class AdversarialDistance(Generic[InputsT]):
     by_attack: dict[str, Tensor]
     errors: dict[str, str]
 
+    def optimality_gap(self) -> dict[str, Tensor]:
+        """{name: (N,)} each attack's distance over the smallest known: 1 is the best, inf a failure, NaN not run."""
+        return {name: column / self.distance for name, column in self.by_attack.items()}
+
     def to_dataframe(self) -> "DataFrame":
         """One row per sample: distance, attack (its name or None) and a column per attack; needs pandas."""
         frame = to_dataframe({"distance": self.distance, **self.by_attack})
@@ -98,9 +102,9 @@ def adversarial_distance(
         target: the class to leave, an int or (N,); None is the predicted class.
         additional_forward_args: passed on after ``inputs``, as in Captum.
         attacks: "paper" (gradient attack, DeepFool and Carlini-Wagner with the paper's settings; in l_inf sign-gradient
-            search, DeepFool, FMN and random-start PGD), "fast" (DeepFool and DDN; in l_inf DeepFool and PGD; in l_1 FMN
-            and EAD), or Foolbox attacks and callables (model, x, y) -> x_adv: one, a sequence, or {name: attack}. A
-            FixedEpsilonAttack is minimised over epsilon, per sample.
+            search, DeepFool, FMN and random-start PGD), "fast" or "thorough" (`DeepFool` and a short or a long
+            `RivalDDN`; in l_1 "fast" is FMN and EAD), or Foolbox attacks and callables (model, x, y) -> x_adv: one, a
+            sequence, or {name: attack}. A FixedEpsilonAttack is minimised over epsilon, per sample.
         norm: 1, 2 or inf; distances are measured in it, whatever the attacks minimise.
         bounds: (min, max) of every feature.
         internal_batch_size: at most that many samples per attack.

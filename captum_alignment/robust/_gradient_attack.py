@@ -6,12 +6,11 @@ from typing import Any, Literal
 import eagerpy as ep
 import torch
 from foolbox import distances
-from foolbox.attacks.base import MinimizationAttack, get_criterion, raise_if_kwargs, verify_input_bounds
-from foolbox.criteria import Misclassification
+from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import subset
+from captum_alignment._core._foolbox import subset, untargeted_labels
 
 #: Halvings of the bracket that the scan found: a thousandth of a step.
 _HALVINGS = 10
@@ -49,13 +48,11 @@ class GradientAttack(MinimizationAttack):
         raise_if_kwargs(kwargs)
         packed, restore_type = ep.astensor_(inputs)
         verify_input_bounds(packed, model)
-        criterion = get_criterion(criterion)
-        if not isinstance(criterion, Misclassification):
-            raise ValueError(f"criterion: got {criterion!r}, expected Misclassification (the attack is untargeted)")
+        labels = untargeted_labels(criterion)
         low, high = model.bounds
         if not math.isfinite(high - low):
             raise ValueError(f"bounds: got {(low, high)}, expected finite bounds (they end the line search)")
-        x, labels = packed.raw, criterion.labels.raw
+        x = packed.raw
         step = (high - low) * (math.sqrt(x[0].numel()) if self.norm == 2 else 1.0) / self.steps
         direction = _loss_direction(model, x, labels, self.norm)
 

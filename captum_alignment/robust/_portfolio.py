@@ -1,48 +1,60 @@
-"""The attacks behind the names "paper" and "fast"."""
+"""The attacks behind the names "paper", "fast" and "thorough"."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from foolbox import attacks as fb
 from foolbox.attacks.base import Attack
 
 from captum_alignment._core._foolbox import AttackLike
+from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._gradient_attack import GradientAttack
+from captum_alignment.robust._rival_ddn import RivalDDN
 
-INF = float("inf")
 
-
-def _l2_paper() -> dict[str, AttackLike]:
+def _paper_l2() -> dict[str, AttackLike]:
     # The settings of Etmann et al. 2019 (Foolbox 1.8's defaults), which are not Foolbox 3's.
     return {
         "gradient": GradientAttack(norm=2),
-        "deepfool": fb.L2DeepFoolAttack(steps=100, candidates=10),
+        "deepfool": DeepFool(norm=2, steps=100),
         "carlini-wagner": fb.L2CarliniWagnerAttack(
             binary_search_steps=5, steps=1000, stepsize=5e-3, confidence=0, initial_const=1e-2
         ),
     }
 
 
-def _linf_paper() -> dict[str, AttackLike]:
+def _paper_linf() -> dict[str, AttackLike]:
     # The paper attacks in l_2 only; these are its counterparts, with PGD for nets on which the linear step fails.
     return {
-        "gradient": GradientAttack(norm=INF),
-        "deepfool": fb.LinfDeepFoolAttack(steps=100, candidates=10),
+        "gradient": GradientAttack(norm=math.inf),
+        "deepfool": DeepFool(norm=math.inf, steps=100),
         "fmn": fb.LInfFMNAttack(steps=100),
         "pgd": fb.LinfPGD(steps=40, random_start=True),
     }
 
 
+def _fast(norm: float) -> dict[str, AttackLike]:
+    return {"deepfool": DeepFool(norm=norm), "rival-ddn": RivalDDN(norm=norm)}
+
+
+def _thorough(norm: float) -> dict[str, AttackLike]:
+    return {"deepfool": DeepFool(norm=norm), "rival-ddn": RivalDDN(norm=norm, rivals=9, finalists=3, long=120)}
+
+
+def _fast_l1() -> dict[str, AttackLike]:
+    return {"fmn": fb.L1FMNAttack(steps=200), "ead": fb.EADAttack(binary_search_steps=4, steps=200)}
+
+
 #: (name, norm) -> a function that makes the attacks.
-PORTFOLIOS = {
-    ("paper", 2.0): _l2_paper,
-    ("paper", INF): _linf_paper,
-    ("fast", 2.0): lambda: {"deepfool": fb.L2DeepFoolAttack(steps=50, candidates=10), "ddn": fb.DDNAttack(steps=100)},
-    ("fast", INF): lambda: {
-        "deepfool": fb.LinfDeepFoolAttack(steps=50, candidates=10),
-        "pgd": fb.LinfPGD(steps=40, random_start=True),
-    },
-    ("fast", 1.0): lambda: {"fmn": fb.L1FMNAttack(steps=200), "ead": fb.EADAttack(binary_search_steps=4, steps=200)},
+PORTFOLIOS: dict[tuple[str, float], Callable[[], dict[str, AttackLike]]] = {
+    ("paper", 2.0): _paper_l2,
+    ("paper", math.inf): _paper_linf,
+    ("fast", 1.0): _fast_l1,
+    ("fast", 2.0): lambda: _fast(2),
+    ("fast", math.inf): lambda: _fast(math.inf),
+    ("thorough", 2.0): lambda: _thorough(2),
+    ("thorough", math.inf): lambda: _thorough(math.inf),
 }
 
 

@@ -1,0 +1,124 @@
+"""Decoupled direction and norm, toward each of the nearest rivals."""
+
+import math
+from typing import Any
+
+import eagerpy as ep
+import torch
+from foolbox import distances
+from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
+from foolbox.models import Model
+from torch import Tensor
+
+from captum_alignment._core._foolbox import score_function, untargeted_labels
+from captum_alignment._core._inputs import dual, per_sample_norm
+
+#: Share by which the radius shrinks or grows in the first and in the last step, and step length over radius.
+_SHRINK, _LENGTH = (0.4, 0.005), (0.5, 0.01)
+
+
+class RivalDDN(MinimizationAttack):
+    """Minimum-norm attack by projected descent on the margin to one rival at a time.
+
+    After DDN (Rony et al. 2019): the perturbation is kept on a sphere whose radius shrinks while the point is
+    adversarial and grows while it is not. It differs in what made it find nearer points on robust nets: the descent is
+    on the margin to a chosen rival, not on the cross-entropy; the radius starts at the linearized distance to that
+    rival and every length is relative to it, so that images of any size and scale are treated alike; and the radius
+    changes boldly at first and hardly at the end. A short run toward each of the nearest rivals chooses those that
+    deserve a long one.
+
+    Args:
+        norm: 2 or inf.
+        rivals: how many of the most likely other classes get a short run.
+        short: steps of each short run.
+        finalists: how many of them, the nearest found, get a long run.
+        long: steps of each long run.
+
+    Raises:
+        ValueError: another norm, numbers that are not positive; at run time a criterion other than
+            `Misclassification`.
+    """
+
+    def __init__(
+        self, *, norm: float = 2, rivals: int = 4, short: int = 20, finalists: int = 1, long: int = 100
+    ) -> None:
+        if norm not in (2, math.inf):
+            raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
+        for name, value in (("rivals", rivals), ("short", short), ("finalists", finalists), ("long", long)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: got {value!r}, expected a positive integer")
+        self.norm = norm
+        self.rivals = rivals
+        self.short = short
+        self.finalists = finalists
+        self.long = long
+
+    @property
+    def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return distances.l2 if self.norm == 2 else distances.linf
+
+    def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
+        raise_if_kwargs(kwargs)
+        packed, restore_type = ep.astensor_(inputs)
+        verify_input_bounds(packed, model)
+        labels = untargeted_labels(criterion)
+        x = packed.raw.detach()
+        with torch.no_grad():
+            scores = score_function(model)(x)
+        scores = scores.scatter(1, labels.unsqueeze(1), -torch.inf)
+        rivals = scores.topk(min(self.rivals, scores.shape[1] - 1), 1).indices
+        best, points = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
+        found = []
+        for rival in rivals.unbind(1):
+            length, candidate = self._descend(model, x, labels, rival, self.short)
+            best, points = _nearer(length, candidate, best, points)
+            found.append(length)
+        order = torch.stack(found, 1).argsort(dim=1, stable=True)[:, : self.finalists]
+        for rival in rivals.gather(1, order).unbind(1):
+            best, points = _nearer(*self._descend(model, x, labels, rival, self.long), best, points)
+        return restore_type(ep.astensor(points))
+
+    def _descend(self, model: Model, x: Tensor, labels: Tensor, rival: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Length (N,), inf without success, and point of the nearest adversarial on the way to ``rival`` (N,)."""
+        score = score_function(model)
+        pair = torch.stack([labels, rival], 1)
+        largest = (model.bounds[1] - model.bounds[0]) * x[0].numel() ** (1 / self.norm)
+        best, nearest = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
+        radius = best
+        delta = torch.zeros_like(x)
+        for i in range(steps):
+            bold = (1 + math.cos(math.pi * i / steps)) / 2
+            shrink, length = (last + (first - last) * bold for first, last in (_SHRINK, _LENGTH))
+            point = (x + delta).requires_grad_()
+            with torch.enable_grad():
+                scores = score(point)
+                margin = scores.gather(1, pair) @ scores.new_tensor([1.0, -1.0])
+                (gradient,) = torch.autograd.grad(margin.sum(), point)
+            size = per_sample_norm((gradient,), dual(self.norm)).to(x.dtype).clamp(min=1e-12)
+            adversarial = scores.detach().argmax(1) != labels
+            distance = torch.where(adversarial, per_sample_norm((delta,), self.norm).to(x.dtype), torch.inf)
+            best, nearest = _nearer(distance, point.detach(), best, nearest)
+            if i == 0:
+                radius = (margin.detach().abs() / size).to(x.dtype).clamp(max=largest)
+            else:
+                radius = (radius * torch.where(adversarial, 1 - shrink, 1 + shrink)).clamp(max=largest)
+            direction = gradient / _like(size, x) if self.norm == 2 else gradient.sign()
+            delta = self._project(delta - length * _like(radius, x) * direction, radius)
+            delta = (x + delta).clamp(*model.bounds) - x
+        return best, nearest
+
+    def _project(self, delta: Tensor, radius: Tensor) -> Tensor:
+        """Onto the sphere in l_2, into the ball in l_inf."""
+        if self.norm == 2:
+            length = per_sample_norm((delta,), 2).to(delta.dtype).clamp(min=1e-12)
+            return delta * _like(radius / length, delta)
+        return torch.minimum(torch.maximum(delta, -_like(radius, delta)), _like(radius, delta))
+
+
+def _nearer(length: Tensor, candidate: Tensor, best: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    wins = length < best
+    return torch.where(wins, length, best), torch.where(_like(wins, points), candidate, points)
+
+
+def _like(column: Tensor, x: Tensor) -> Tensor:
+    return column.reshape(-1, *[1] * (x.ndim - 1))
