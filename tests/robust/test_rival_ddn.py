@@ -61,7 +61,7 @@ def test_portfolios_are_ordered(zoo, mnist):
             adversarial_distance(zoo.load("mnist_mlp"), x, attacks=name, norm=norm).distance
             for name in ("fast", "thorough")
         )
-        assert thorough.median() <= fast.median() <= 1.02 * thorough.median()
+        assert 0.999 * thorough.median() <= fast.median() <= 1.02 * thorough.median()
 
 
 def test_bad_input_is_named():
