@@ -24,6 +24,7 @@ from captum_alignment._core._inputs import (
 from captum_alignment._core._nearest import nearest_rival
 from captum_alignment._core._rivals import check_candidates
 from captum_alignment._core._scores import as_target, resolve_target
+from captum_alignment._core._statistics import all_finite, describe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -71,9 +72,24 @@ class LinearAnalysis(Generic[InputsT]):
         return to_dataframe(self.scalars())
 
     def __str__(self) -> str:
-        names = ["linearized_robustness", "alignment", "direction_gap", "bias_gap", "binarized_alignment", "bound"]
-        lines = [f"{name:<22} {getattr(self, name).float().median():10.4g}" for name in names]
-        return "\n".join([f"medians over {len(self.target)} samples", *lines])
+        """The diagnosis: where the linearized robustness departs from the alignment, as medians over the samples."""
+        n = len(self.target)
+        known = all_finite(self.direction_gap, self.bias_gap)
+        bias_larger = int((self.bias_gap.abs() > self.direction_gap.abs())[known].sum())
+        total = int(known.sum())
+        direction_larger = total - bias_larger
+        larger, count = ("bias", bias_larger) if bias_larger > direction_larger else ("direction", direction_larger)
+        return "\n".join(
+            [
+                f"medians over {n} samples, 95 % intervals; per sample the three terms sum exactly",
+                f"linearized robustness {describe(self.linearized_robustness)}",
+                f"  = alignment         {describe(self.alignment)}",
+                f"  + direction gap     {describe(self.direction_gap)}  the map of one class is not that of the margin",
+                f"  + bias gap          {describe(self.bias_gap)}  additive terms carry part of the margin",
+                f"the {larger} gap is the larger one on {count} of {total} samples",
+                f"upper bound           {describe(self.bound)}  alignment + noncollinearity + |bias|, not an estimate",
+            ]
+        )
 
 
 def linear_analysis(

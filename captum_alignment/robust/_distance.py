@@ -29,6 +29,7 @@ from captum_alignment._core._inputs import (
     to_dataframe,
 )
 from captum_alignment._core._scores import as_target, compute_scores, resolve_target
+from captum_alignment._core._statistics import describe
 from captum_alignment.robust._portfolio import resolve_attacks
 from captum_alignment.robust._refine import bisect_segment, minimise_epsilon
 
@@ -71,9 +72,9 @@ class AdversarialDistance(Generic[InputsT]):
 
     def __str__(self) -> str:
         found = int(self.distance.isfinite().sum())
-        lines = [f"{name:<22} {column.nanmedian():10.4g}" for name, column in self.by_attack.items()]
-        head = f"median distances over {len(self.distance)} samples, {found} with an adversarial"
-        return "\n".join([head, f"{'minimum':<22} {self.distance.median():10.4g}", *lines])
+        lines = [f"{name:<22}{describe(column)}" for name, column in self.by_attack.items()]
+        head = f"median distances over {len(self.distance)} samples, 95 % intervals; {found} with an adversarial"
+        return "\n".join([head, f"{'minimum':<22}{describe(self.distance)}", *lines])
 
 
 def adversarial_distance(

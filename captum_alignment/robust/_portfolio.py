@@ -39,7 +39,7 @@ def _fast(norm: float) -> dict[str, AttackLike]:
 
 
 def _thorough(norm: float) -> dict[str, AttackLike]:
-    return {"deepfool": DeepFool(norm=norm), "rival-ddn": RivalDDN(norm=norm, rivals=9, finalists=3, long=120)}
+    return {"deepfool": DeepFool(norm=norm), "rival-ddn": RivalDDN(norm=norm, likely=3, others=6, long=120)}
 
 
 def _fast_l1() -> dict[str, AttackLike]:

@@ -10,7 +10,7 @@ from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_inp
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import score_function, untargeted_labels
+from captum_alignment._core._foolbox import score_function, subset, untargeted_labels
 from captum_alignment._core._inputs import dual, per_sample_norm
 
 #: Share by which the radius shrinks or grows in the first and in the last step, and step length over radius.
@@ -22,36 +22,38 @@ class RivalDDN(MinimizationAttack):
 
     After DDN (Rony et al. 2019): the perturbation is kept on a sphere whose radius shrinks while the point is
     adversarial and grows while it is not. It differs in what made it find nearer points on robust nets: the descent is
-    on the margin to a chosen rival, not on the cross-entropy; the radius starts at the linearized distance to that
+    on the margin to a chosen rival, not on the cross-entropy; the radius starts at half the linearized distance to that
     rival and every length is relative to it, so that images of any size and scale are treated alike; and the radius
-    changes boldly at first and hardly at the end. A short run toward each of the nearest rivals chooses those that
-    deserve a long one.
+    changes boldly at first and hardly at the end. The most likely rivals get a long run, some more a short one; where a
+    short run comes nearest, its rival gets a long run as well.
 
     Args:
         norm: 2 or inf.
-        rivals: how many of the most likely other classes get a short run.
-        short: steps of each short run.
-        finalists: how many of them, the nearest found, get a long run.
-        long: steps of each long run.
+        likely: how many of the most likely other classes get a long run.
+        others: how many of the next get a short run.
+        long, short: steps of a run.
 
     Raises:
         ValueError: another norm, numbers that are not positive; at run time a criterion other than
             `Misclassification`.
     """
 
-    def __init__(
-        self, *, norm: float = 2, rivals: int = 4, short: int = 20, finalists: int = 1, long: int = 100
-    ) -> None:
+    def __init__(self, *, norm: float = 2, likely: int = 1, others: int = 3, long: int = 100, short: int = 20) -> None:
         if norm not in (2, math.inf):
             raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
-        for name, value in (("rivals", rivals), ("short", short), ("finalists", finalists), ("long", long)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: got {value!r}, expected a positive integer")
+        for name, value, least in (
+            ("likely", likely, 1),
+            ("others", others, 0),
+            ("long", long, 1),
+            ("short", short, 1),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: got {value!r}, expected an integer of at least {least}")
         self.norm = norm
-        self.rivals = rivals
-        self.short = short
-        self.finalists = finalists
+        self.likely = likely
+        self.others = others
         self.long = long
+        self.short = short
 
     @property
     def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -66,16 +68,20 @@ class RivalDDN(MinimizationAttack):
         with torch.no_grad():
             scores = score_function(model)(x)
         scores = scores.scatter(1, labels.unsqueeze(1), -torch.inf)
-        rivals = scores.topk(min(self.rivals, scores.shape[1] - 1), 1).indices
+        rivals = scores.topk(min(self.likely + self.others, scores.shape[1] - 1), 1).indices
         best, points = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
-        found = []
-        for rival in rivals.unbind(1):
-            length, candidate = self._descend(model, x, labels, rival, self.short)
+        promising = torch.full_like(labels, -1)  # the rival of a short run that came nearest
+        for k, rival in enumerate(rivals.unbind(1)):
+            steps = self.long if k < self.likely else self.short
+            length, candidate = self._descend(model, x, labels, rival, steps)
+            if k >= self.likely:
+                promising = torch.where(length < best, rival, promising)
             best, points = _nearer(length, candidate, best, points)
-            found.append(length)
-        order = torch.stack(found, 1).argsort(dim=1, stable=True)[:, : self.finalists]
-        for rival in rivals.gather(1, order).unbind(1):
-            best, points = _nearer(*self._descend(model, x, labels, rival, self.long), best, points)
+        index = (promising >= 0).nonzero().flatten()
+        if len(index):
+            part = subset(model, index)
+            found = self._descend(part, x[index], labels[index], promising[index], self.long)
+            best[index], points[index] = _nearer(*found, best[index], points[index])
         return restore_type(ep.astensor(points))
 
     def _descend(self, model: Model, x: Tensor, labels: Tensor, rival: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -99,7 +105,7 @@ class RivalDDN(MinimizationAttack):
             distance = torch.where(adversarial, per_sample_norm((delta,), self.norm).to(x.dtype), torch.inf)
             best, nearest = _nearer(distance, point.detach(), best, nearest)
             if i == 0:
-                radius = (margin.detach().abs() / size).to(x.dtype).clamp(max=largest)
+                radius = (margin.detach().abs() / (2 * size)).to(x.dtype).clamp(max=largest)
             else:
                 radius = (radius * torch.where(adversarial, 1 - shrink, 1 + shrink)).clamp(max=largest)
             direction = gradient / _like(size, x) if self.norm == 2 else gradient.sign()

@@ -217,7 +217,16 @@ def test_dataframe_and_text():
     assert len(frame) == 8
     assert "gradient" not in frame
     assert frame["linearized_robustness"].tolist() == r.linearized_robustness.tolist()
-    assert f"{r.alignment.median():.4g}" in str(r)
+    assert f"{r.alignment.sort().values[3:5].mean():.4g}" in str(r)
+
+
+def test_text_names_the_larger_gap():
+    one = mlp(k=2, bias=False)
+    r = linear_analysis(one, torch.randn(9, 6, dtype=torch.float64))
+    assert "the direction gap is the larger one on 9 of 9 samples" in str(r)
+    line = nn.Linear(5, 1, dtype=torch.float64)
+    r = linear_analysis(line, torch.randn(7, 5, dtype=torch.float64))
+    assert "the bias gap is the larger one on 7 of 7 samples" in str(r)
 
 
 def test_real_networks_in_float64(zoo, mnist):

@@ -299,6 +299,7 @@ def test_dataframe_and_text():
     assert list(frame) == ["distance", "attack", *result.names]
     assert frame["attack"].isna().tolist() == [True, False, False]
     assert f"{result.distance.median():.4g}" in str(result)
+    assert "3 samples, 95 % intervals; 3 with an adversarial" in str(result)
 
 
 def test_bad_input_is_named():

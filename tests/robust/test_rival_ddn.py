@@ -39,11 +39,15 @@ def test_in_plain_foolbox_code(norm):
     assert torch.equal(points[~success], x[~success])
 
 
-def test_more_rivals_and_finalists_are_never_worse_on_the_short_runs():
+def test_more_rivals_are_never_worse():
     net, x = mlp(k=6), torch.rand(10, 6, dtype=torch.float64)
-    few = adversarial_distance(net, x, attacks=RivalDDN(rivals=1, long=1), bounds=(-3, 4), refine=False)
-    many = adversarial_distance(net, x, attacks=RivalDDN(rivals=5, finalists=2, long=1), bounds=(-3, 4), refine=False)
-    assert (many.distance <= few.distance).all()
+
+    def found(**options):
+        return adversarial_distance(net, x, attacks=RivalDDN(**options), bounds=(-3, 4), refine=False).distance
+
+    assert (found(likely=1, others=4) <= found(likely=1, others=0)).all()
+    assert (found(likely=4, others=0) <= found(likely=1, others=0)).all()
+    assert torch.equal(found(likely=9, others=9), found(likely=5, others=0))
 
 
 def test_beats_foolbox_s_ddn_on_a_robust_net(zoo, mnist):
@@ -67,6 +71,6 @@ def test_portfolios_are_ordered(zoo, mnist):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="norm: got 1"):
         RivalDDN(norm=1)
-    for name in ("rivals", "short", "finalists", "long"):
-        with pytest.raises(ValueError, match=f"{name}: got 0"):
-            RivalDDN(**{name: 0})
+    for name in ("likely", "others", "long", "short"):
+        with pytest.raises(ValueError, match=f"{name}: got -1"):
+            RivalDDN(**{name: -1})
