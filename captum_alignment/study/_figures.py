@@ -1,0 +1,194 @@
+"""The figures of the cohort, drawn with matplotlib's object interface (no pyplot state, no display)."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from captum_alignment.study._statistics import Array, interval, spearman
+from captum_alignment.study._summary import CORRELATIONS, USABLE, Cohort
+
+#: Okabe and Ito's colours, which stay apart for colour-blind readers; markers tell the curves apart in grey.
+INK, MUTED, FAINT = "#1c1c1c", "#6b6b6b", "#d9d9d9"
+_CURVES = {
+    "distance": (INK, "o", "ρ, smallest over attacks"),
+    "linearized_robustness": ("#d55e00", "D", "ρ̃, linearized"),
+    "distance_gradient": ("#e69f00", "^", "gradient attack"),
+    "distance_deepfool": ("#009e73", "v", "DeepFool"),
+    "distance_ddn": ("#0072b2", "s", "DDN"),
+    "distance_carlini-wagner": ("#cc79a7", "P", "Carlini-Wagner"),
+}
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: figures look the same everywhere
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "figure.dpi": 160,
+    "savefig.facecolor": "white",
+}
+_WIDTH = 7.2
+
+
+def cohort_figure(cohort: Cohort) -> Figure:
+    """Accuracy, robustness and alignment against the regularization strength."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
+        accuracy, robustness, alignment = figure.subplots(1, 3)
+        ticks = np.arange(len(cohort.strengths))
+        accuracy.plot(ticks, cohort.accuracy.mean(1), "o-", color=INK)
+        accuracy.axhline(USABLE * cohort.accuracy.max(), color=MUTED, lw=0.8, ls=(0, (4, 3)))
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        accuracy.set_title("Accuracy")
+        for name in ("linearized_robustness", "distance_gradient", "distance"):
+            if name in cohort.values:
+                _band(robustness, ticks, cohort, name, *_CURVES[name])
+        robustness.set_title("Median robustness")
+        _band(alignment, ticks, cohort, "alignment", INK, "o", "α")
+        _band(alignment, ticks, cohort, "null", MUTED, "", "chance level", ls="--")
+        alignment.set_title("Median alignment")
+        for axes in (accuracy, robustness, alignment):
+            axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
+            axes.set_xlabel("regularization strength λ")
+            for tick in ticks[~cohort.usable]:
+                axes.axvspan(tick - 0.5, tick + 0.5, color="#f1f1f1", lw=0, zorder=0)
+            axes.set_xlim(-0.5, len(ticks) - 0.5)
+        for axes in (robustness, alignment):
+            axes.set_ylim(bottom=0)
+            axes.legend(loc="best", handlelength=1.5)
+        if not cohort.usable.all():
+            accuracy.annotate("grey: left out", (0.04, 0.05), xycoords="axes fraction", color=MUTED, fontsize=8)
+    return figure
+
+
+def alignment_figure(cohort: Cohort) -> Figure:
+    """Median alignment against median robustness: one curve per attack and one for rho~, with the chance level."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, 4.6), layout="constrained")
+        axes = figure.subplots()
+        keep = cohort.usable
+        alpha, null = (cohort.medians[name].mean(1) for name in ("alignment", "null"))
+        attacks = [f"distance_{name}" for name in cohort.attacks]
+        for number, name in enumerate(["linearized_robustness", *attacks, "distance"]):
+            color, marker, label = curve_style(name, number)
+            rho = cohort.medians[name].mean(1)
+            bold = name == "distance"
+            axes.plot(rho[keep], alpha[keep], color=color, marker=marker, label=label, lw=2 if bold else 1.2, zorder=3)
+            if bold:
+                _crosses(axes, cohort, color)
+                axes.plot(rho[keep], null[keep], color=MUTED, ls="--", lw=1.2, label="chance level of α, at ρ")
+                _label_ends(axes, cohort.strengths[keep], rho[keep], alpha[keep])
+        rho = cohort.medians["distance"].mean(1)
+        left_out = ~keep & np.isfinite(rho)
+        axes.margins(0.08)
+        limits = axes.get_xlim()
+        inside = left_out & (rho < limits[1] * 1.5)
+        if inside.any():
+            axes.plot(rho[inside], alpha[inside], "x", color="#a8a8a8", label="left out: too inaccurate", zorder=2)
+            for x, y, strength in zip(rho[inside], alpha[inside], cohort.strengths[inside], strict=True):
+                axes.annotate(
+                    f"λ = {strength:g}", (x, y), (5, -3), textcoords="offset points", color=MUTED, fontsize=7.5
+                )
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("median robustness (l₂ distance, pixels in [0, 1])")
+        axes.set_ylabel("median alignment α")
+        figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def scatter_figure(cohort: Cohort, name: str) -> Figure:
+    """Sample by sample, one panel per model of the first seed: the two quantities of the correlation ``name``."""
+    x_name, y_name = CORRELATIONS[name]
+    labels = {
+        "linearized_robustness": "ρ̃, linearized robustness",
+        "alignment": "α, alignment",
+        "distance": "ρ, distance",
+    }
+    kept = cohort.finite(x_name, y_name)[:, 0]
+    columns = min(4, len(cohort.strengths))
+    rows = -(-len(cohort.strengths) // columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.4 + 1.85 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        limits = _limits(cohort, x_name, kept), _limits(cohort, y_name, kept)
+        for s, axes in enumerate(panels[: len(cohort.strengths)]):
+            x, y = (cohort.values[quantity][s, 0, kept[s]] for quantity in (x_name, y_name))
+            usable = cohort.usable[s]
+            if y_name == "distance":
+                axes.axline((0, 0), slope=1, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+            axes.scatter(x, y, s=7, alpha=0.35, lw=0, color="#0072b2" if usable else "#9a9a9a", rasterized=True)
+            value = f"r = {float(spearman(x, y)):.2f}" if len(x) > 2 else "too few"
+            axes.set_title(f"λ = {cohort.strengths[s]:g}", color=INK if usable else MUTED)
+            axes.set_title(value if usable else "left out", loc="right", color=MUTED)
+            axes.set_xlim(*limits[0])
+            axes.set_ylim(*limits[1])
+        for axes in panels[len(cohort.strengths) :]:
+            axes.remove()
+        figure.supxlabel(labels[x_name], fontsize=9)
+        figure.supylabel(labels[y_name], fontsize=9)
+    return figure
+
+
+def curve_style(name: str, number: int) -> tuple[str, str, str]:
+    """Colour, marker and label of a curve; attacks of a portfolio that has no own style get one by their number."""
+    spare = ["#56b4e9", "#7f5539", "#6a4c93", "#999933"]
+    return _CURVES.get(name, (spare[number % len(spare)], "X", name.removeprefix("distance_")))
+
+
+def _band(
+    axes: Axes, ticks: Array, cohort: Cohort, name: str, color: str, marker: str, label: str, ls: str = "-"
+) -> None:
+    low, high = interval(cohort.replicates[name].mean(axis=2))
+    middle = cohort.medians[name].mean(axis=1)
+    axes.fill_between(ticks, low, high, color=color, alpha=0.15, lw=0)
+    axes.plot(ticks, middle, color=color, marker=marker, ls=ls, label=label)
+
+
+def _crosses(axes: Axes, cohort: Cohort, color: str) -> None:
+    """The intervals of both medians on the curve of the smallest distance."""
+    (x, x_replicates), (y, y_replicates) = cohort.levels("distance"), cohort.levels("alignment")
+    x_low, x_high = interval(x_replicates)
+    y_low, y_high = interval(y_replicates)
+    finite = np.isfinite(x_high)
+    axes.hlines(y[finite], x_low[finite], x_high[finite], color=color, lw=0.8, alpha=0.5)
+    axes.vlines(x[finite], y_low[finite], y_high[finite], color=color, lw=0.8, alpha=0.5)
+
+
+def _label_ends(axes: Axes, strengths: Array, x: Array, y: Array) -> None:
+    for index, offset in {0: (-4, -14), len(x) - 1: (6, -14)}.items():
+        if len(x) and np.isfinite(x[index]):
+            axes.annotate(
+                f"λ = {strengths[index]:g}",
+                (x[index], y[index]),
+                offset,
+                textcoords="offset points",
+                color=MUTED,
+                fontsize=8,
+            )
+
+
+def _limits(cohort: Cohort, name: str, kept: Array) -> tuple[float, float]:
+    """From 0 to what nearly all samples of the usable models stay below."""
+    use = cohort.usable if cohort.usable.any() else np.ones_like(cohort.usable)
+    values = cohort.values[name][use, 0][kept[use]]
+    return 0.0, 1.05 * float(np.quantile(values, 0.998)) if len(values) else 1.0

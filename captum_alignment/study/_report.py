@@ -1,0 +1,119 @@
+"""The report: one HTML file that needs nothing else."""
+
+import base64
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from captum_alignment.study._claims import Verdict
+from captum_alignment.study._config import OPTIONS, PRESETS, StudyConfig, make_config
+from captum_alignment.study._records import versions, write_text
+from captum_alignment.study._summary import USABLE
+from captum_alignment.study._text import number, setting
+
+_DATASET_NAMES = {
+    "digits": "scikit-learn’s digits",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report: its file, what it shows, and what a reader who cannot see it should know."""
+
+    file: Path
+    caption: str
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.file.read_bytes()).decode("ascii")
+
+
+def write_report(
+    path: Path,
+    *,
+    config: StudyConfig,
+    verdicts: list[Verdict],
+    basis: str,
+    summary: pd.DataFrame,
+    pictures: Mapping[str, Picture],
+    galleries: list[Picture],
+    train_size: int,
+    eval_size: int,
+) -> None:
+    """Write the report of one study to ``path``; images are embedded, every text is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    html = environment.get_template("report.html.jinja").render(
+        name=path.resolve().parent.name,
+        dataset=_DATASET_NAMES[config.dataset],
+        config=config,
+        train_size=train_size,
+        eval_size=eval_size,
+        verdicts=verdicts,
+        tally=_tally(verdicts),
+        basis=basis,
+        rows=summary.to_dict("records"),
+        attacks=[c.removeprefix("distance_") for c in summary if _is_attack(str(c))],
+        found=summary["found"],
+        usable_share=USABLE,
+        pictures=pictures,
+        galleries=galleries,
+        settings=_settings(config),
+        command=reproduce(config),
+        versions=versions(),
+        date=datetime.now(timezone.utc).date().isoformat(),
+    )
+    write_text(path, html)
+
+
+def reproduce(config: StudyConfig) -> str:
+    """The shortest command that gives this study: a preset where one was followed, and the options that differ."""
+    for preset in (None, *PRESETS):
+        base = make_config(preset=preset, dataset=config.dataset)
+        changed = {key: value for key, value in config.as_dict().items() if value != base.as_dict()[key]}
+        if set(changed) <= OPTIONS:
+            break
+    else:
+        changed = {key: value for key, value in config.as_dict().items() if key in OPTIONS}
+        preset = None
+    command = ["captum-alignment", "study"]
+    command += ["--preset", preset] if preset else ["--dataset", config.dataset]
+    command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
+    for key, value in changed.items():
+        items = value if isinstance(value, list) else [value]
+        command += [f"--{key.replace('_', '-')}", *map(setting, items)]
+    return shlex.join(command)
+
+
+def _is_attack(column: str) -> bool:
+    return column.startswith("distance_") and not column.endswith(("_low", "_high"))
+
+
+def _settings(config: StudyConfig) -> dict[str, str]:
+    values = {key.replace("_", " "): setting(value) for key, value in config.as_dict().items()}
+    del values["decay every"]
+    values["learning rate"] += (
+        ", along a cosine to 0" if config.decay_every is None else f", a tenth every {config.decay_every} epochs"
+    )
+    return values
+
+
+def _tally(verdicts: list[Verdict]) -> str:
+    counts = Counter(verdict.status for verdict in verdicts)
+    return ", ".join(f"{count} {status}" for status, count in counts.most_common())

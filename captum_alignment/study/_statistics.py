@@ -1,0 +1,60 @@
+"""Medians, rank correlations and their bootstrap intervals; infinite values count as large, never as missing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+Array = NDArray[Any]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+#: Resampled values held at once.
+_CHUNK = 4_000_000
+
+
+def resample(n: int, resamples: int = RESAMPLES, *, seed: int = 0) -> Array:
+    """Indices (resamples, n) drawn with replacement; shared by all models, they make the bootstrap paired."""
+    return np.random.default_rng(seed).integers(0, n, size=(resamples, n))
+
+
+def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
+    """The percentile interval over the first axis. NaN where a replicate is NaN.
+
+    Bounds are replicates themselves: interpolation would make NaN of infinities.
+    """
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(np.asarray(replicates, float), tails, axis=0, method="inverted_cdf")
+    return low, high
+
+
+def bootstrap_medians(values: ArrayLike, indices: Array) -> Array:
+    """Medians (B, ...) of ``values`` (..., n) under each of the resamples ``indices`` (B, n)."""
+    values = np.asarray(values, float)
+    return np.concatenate([np.median(part, axis=-1) for part in _resampled(values, indices)])
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> Array:
+    """The rank correlation over the last axis, ties sharing their mean rank; NaN where either side is constant."""
+    u, v = _centred_ranks(a), _centred_ranks(b)
+    norm = np.sqrt((u * u).sum(-1) * (v * v).sum(-1))
+    return np.divide((u * v).sum(-1), norm, out=np.full(norm.shape, np.nan), where=norm > 0)
+
+
+def bootstrap_spearman(a: ArrayLike, b: ArrayLike, indices: Array) -> Array:
+    """Rank correlations (B, ...) of ``a`` and ``b`` (..., n) under each of the resamples ``indices`` (B, n)."""
+    pairs = zip(_resampled(np.asarray(a, float), indices), _resampled(np.asarray(b, float), indices), strict=True)
+    return np.concatenate([spearman(left, right) for left, right in pairs])
+
+
+def _centred_ranks(values: ArrayLike) -> Array:
+    ranks = rankdata(np.asarray(values, float), axis=-1)
+    return ranks - ranks.mean(axis=-1, keepdims=True)
+
+
+def _resampled(values: Array, indices: Array) -> Iterator[Array]:
+    size = max(1, _CHUNK // values.size)
+    for start in range(0, len(indices), size):
+        yield np.moveaxis(values[..., indices[start : start + size]], -2, 0)

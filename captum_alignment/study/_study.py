@@ -1,0 +1,149 @@
+"""A study from start to end: train, evaluate, summarise, draw, report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from captum_alignment.study._claims import Verdict, basis, verdicts
+from captum_alignment.study._cohort import members, train_cohort
+from captum_alignment.study._config import StudyConfig
+from captum_alignment.study._data import Data, load_data
+from captum_alignment.study._evaluate import evaluate_cohort, read_gallery
+from captum_alignment.study._figures import alignment_figure, cohort_figure, scatter_figure
+from captum_alignment.study._gallery import gallery_figure, shown_models
+from captum_alignment.study._records import open_folder, whole_file, write_table, write_text
+from captum_alignment.study._report import Picture, write_report
+from captum_alignment.study._summary import CORRELATIONS, Cohort, cohort_of, summarise
+from captum_alignment.study._text import number
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found: a row per model and sample, a row per model, a verdict per claim, and the report's path."""
+
+    records: pd.DataFrame
+    summary: pd.DataFrame
+    verdicts: list[Verdict]
+    basis: str
+    report: Path
+
+
+def run_study(
+    config: StudyConfig,
+    out: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    download: bool = False,
+    device: str = "cpu",
+) -> StudyResult:
+    """Train the cohort of ``config``, evaluate it on held-out samples, and write records, summary, figures and report.
+
+    Whatever a previous run of the same configuration finished in ``out`` is kept and not repeated; files there are
+    either whole or absent.
+
+    Args:
+        out: the folder to write to, new, empty, or of a study of this configuration.
+        data_root: where torchvision's data sets lie; not needed for the digits.
+        download: let torchvision fetch what is not there.
+        device: "cpu", "cuda", "cuda:1", "mps"; its results may differ in rounding.
+
+    Raises:
+        ValueError, FileNotFoundError: a folder that holds something else, data that are not there, a device that is
+            not available, a training that diverged.
+    """
+    out, target = Path(out), _device(device)
+    data = load_data(config, data_root=None if data_root is None else Path(data_root), download=download)
+    open_folder(out, config)
+    train_cohort(config, data, out, device=target)
+    records = evaluate_cohort(config, data, out, device=target)
+    write_table(out / "records.parquet", records)
+    cohort = cohort_of(records)
+    summary = summarise(cohort)
+    write_text(out / "summary.csv", summary.to_csv(index=False))
+    found, on = verdicts(cohort), basis(cohort)
+    report = out / "report.html"
+    write_report(
+        report,
+        config=config,
+        verdicts=found,
+        basis=on,
+        summary=summary,
+        pictures=_pictures(cohort, out / "figures"),
+        galleries=_galleries(cohort, config, data, records, out),
+        train_size=len(data.train.labels),
+        eval_size=len(data.held_out.labels),
+    )
+    return StudyResult(records, summary, found, on, report)
+
+
+def _pictures(cohort: Cohort, folder: Path) -> dict[str, Picture]:
+    drawn = {
+        "alignment": (
+            alignment_figure(cohort),
+            "Median alignment against median robustness: a curve for each attack, one for the linearized robustness, "
+            "and a thick one for the smallest distance, with its 95 % intervals. Along a curve the strength grows. The "
+            "dashed line is the alignment that the maps of other images would give.",
+        ),
+        "cohort": (
+            cohort_figure(cohort),
+            "The cohort over the regularization strength, with 95 % intervals. Strengths on grey ground fall below the "
+            "dashed line of accuracy and are left out of the verdicts.",
+        ),
+        "linearized_alignment": (
+            scatter_figure(cohort, "linearized_alignment"),
+            "Linearized robustness against alignment; a point is a held-out image, r the rank correlation"
+            + _omitted(cohort, "linearized_alignment"),
+        ),
+        "linearized_distance": (
+            scatter_figure(cohort, "linearized_distance"),
+            "Linearized robustness against the smallest distance found; on the dashed line they are equal"
+            + _omitted(cohort, "linearized_distance"),
+        ),
+    }
+    return {name: _save(figure, folder / f"{name}.png", caption) for name, (figure, caption) in drawn.items()}
+
+
+def _omitted(cohort: Cohort, name: str) -> str:
+    infinite = int(np.logical_not(cohort.finite(*CORRELATIONS[name])[:, 0]).sum())
+    seed = f" Models of seed {cohort.seeds[0]}." if len(cohort.seeds) > 1 else ""
+    return f". {infinite} infinite points are not shown.{seed}" if infinite else f".{seed}"
+
+
+def _galleries(cohort: Cohort, config: StudyConfig, data: Data, records: pd.DataFrame, out: Path) -> list[Picture]:
+    shown = shown_models(cohort)
+    titles = ("least", "most") if len(shown) == 2 else ("only",)
+    grid = members(config)
+    pictures = []
+    for title, (s, r) in zip(titles, shown, strict=True):
+        member = grid[s * len(cohort.seeds) + r]
+        maps = read_gallery(member, out)
+        rows = records[records["model"] == member.name].set_index("sample")
+        rows = rows.loc[data.held_out.index.numpy()[maps["position"]]].to_dict("records")
+        what = "The only usable model" if title == "only" else f"The {title} robust usable model"
+        caption = (
+            f"{what}: λ = {member.strength:g}, seed {member.seed}, median ρ {number(cohort.medians['distance'][s, r])}."
+        )
+        figure = gallery_figure(maps, rows, data.classes)
+        pictures.append(_save(figure, out / "figures" / f"gallery_{title}.png", caption))
+    return pictures
+
+
+def _save(figure: Figure, path: Path, caption: str) -> Picture:
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return Picture(path, caption, alt=caption)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises a different type for each backend
+        raise ValueError(
+            f"device: got {name!r}, which is not available here; expected cpu, cuda, cuda:1, mps"
+        ) from error
+    return device
