@@ -10,7 +10,7 @@ from captum_alignment._core._inputs import ForwardFunc, Tensors, as_tensors, che
 from captum_alignment._core._scores import check_deterministic, compute_scores, run_scores
 
 #: Directions that share one forward pass: more would save little and hold more memory.
-_CHUNK = 8
+_CHUNK = 16
 
 
 class ScoreGraph:

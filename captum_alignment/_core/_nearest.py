@@ -12,6 +12,8 @@ from captum_alignment._core._sketch import SketchSearch
 
 #: Up to this many rivals, one backward pass each is cheaper than a sketch.
 LOOP_RIVALS = 64
+#: Input features that one sketch takes on, on an accelerator and on a CPU.
+_SEARCH_FEATURES = (2**27, 2**17)
 
 
 def nearest_rival(
@@ -55,6 +57,14 @@ def nearest_rival(
 def _sketch(
     graph: ScoreGraph, target: Tensor, gap: Tensor, norm: float, generator: torch.Generator | None
 ) -> NearestRival:
+    n = len(target)
+    features = sum(x[0].numel() for x in graph.inputs)
+    size = max(1, _SEARCH_FEATURES[graph.scores.device.type == "cpu"] // features)
+    if n > size:
+        # Few large samples at a time keep to the caches and do not wait for each other; it costs one forward pass.
+        parts = torch.arange(n, device=target.device).split(size)
+        found = [_sketch(graph.subset(part), target[part], gap[part], norm, generator) for part in parts]
+        return concatenate([replace(part, passes=part.passes + 1) for part in found])
     try:
         return SketchSearch(graph, target, gap, norm, generator).run()
     except torch.OutOfMemoryError:
