@@ -35,11 +35,12 @@ def _paper_linf() -> dict[str, AttackLike]:
 
 
 def _fast(norm: float) -> dict[str, AttackLike]:
-    return {"deepfool": DeepFool(norm=norm), "rival-ddn": RivalDDN(norm=norm)}
+    return {"deepfool": DeepFool(norm=norm, steps=20), "rival-ddn": RivalDDN(norm=norm)}
 
 
 def _thorough(norm: float) -> dict[str, AttackLike]:
-    return {"deepfool": DeepFool(norm=norm), "rival-ddn": RivalDDN(norm=norm, likely=3, others=6, long=120)}
+    thorough = RivalDDN(norm=norm, likely=3, others=6, long=100)
+    return {"deepfool": DeepFool(norm=norm, steps=20), "rival-ddn": thorough}
 
 
 def _fast_l1() -> dict[str, AttackLike]:

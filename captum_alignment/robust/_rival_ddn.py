@@ -38,7 +38,7 @@ class RivalDDN(MinimizationAttack):
             `Misclassification`.
     """
 
-    def __init__(self, *, norm: float = 2, likely: int = 1, others: int = 3, long: int = 100, short: int = 20) -> None:
+    def __init__(self, *, norm: float = 2, likely: int = 1, others: int = 3, long: int = 75, short: int = 12) -> None:
         if norm not in (2, math.inf):
             raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
         for name, value, least in (
