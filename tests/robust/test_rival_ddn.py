@@ -51,11 +51,11 @@ def test_more_rivals_are_never_worse():
 
 
 def test_beats_foolbox_s_ddn_on_a_robust_net(zoo, mnist):
-    net, x = zoo.load("mnist_kw"), mnist[0][:20]
+    net, x = zoo.load("mnist_kw"), mnist[0][:40]
     result = adversarial_distance(net, x, attacks={"ours": RivalDDN(), "ddn": fb.DDNAttack(steps=200)})
     gap = result.optimality_gap()
-    assert gap["ours"].median() < 1.05
-    assert gap["ddn"].median() > 1.1
+    assert gap["ours"].mean() < 1.05
+    assert gap["ddn"].mean() > 1.1
 
 
 def test_portfolios_are_ordered(zoo, mnist):
