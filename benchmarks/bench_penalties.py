@@ -182,17 +182,15 @@ def main():
     def typical(f, unit):
         return median(times[f] / unit(times) for times in rounds)
 
-    print(
-        f"SmallNet, batch {BATCH}, {machine()}, median of {ROUNDS}; plain step {1e3 * typical(plain, lambda _: 1):.1f} ms\n"
-    )
+    print(f"SmallNet, batch {BATCH}, {machine()}, median of {ROUNDS}")
+    print(f"plain step {1e3 * typical(plain, lambda _: 1):.1f} ms\n")
     rows = []
     for name, own, peer in PAIRS:
         (memory, forwards, backwards), (peer_memory, *_) = measured(own), measured(peer)
+        ms, peer_ms = (1e3 * typical(f, lambda _: 1) for f in (own, peer))
         ratio = f"{typical(own, lambda times, peer=peer: times[peer]):.3f}"
-        rows.append(
-            [name, 1e3 * typical(own, lambda _: 1), 1e3 * typical(peer, lambda _: 1), ratio]
-            + [typical(own, lambda times: times[plain]), forwards, backwards, memory, peer_memory]
-        )
+        over_plain = typical(own, lambda times: times[plain])
+        rows.append([name, ms, peer_ms, ratio, over_plain, forwards, backwards, memory, peer_memory])
     table(["penalty", "ms", "peer ms", "/ peer", "/ plain", "forwards", "backwards", "MiB", "peer MiB"], rows)
 
 

@@ -2,7 +2,8 @@
 
 The reference is the per-sample minimum of C&W (9 searches of 1000 steps), DDN(1000) and DDN(300) targeted at
 every other class; in l_inf of three restarts of PGD(100), bisected over epsilon. Goals: "thorough" at most 1.01 of it
-at 1/20 of the time of C&W; "fast" within 2 % of "thorough" on natural nets, 12 % on robust ones, at a third of its time.
+at 1/20 of the time of C&W; "fast" within 2 % of "thorough" on natural nets and 12 % on robust ones, at a third of its
+time.
 With the argument ``--full`` it takes all networks (half an hour on a CPU), else the smallest.
 """
 

@@ -1,5 +1,6 @@
 """Distances to the decision boundary and the attacks that find them, in Foolbox's terms."""
 
+import captum_alignment._core._foolbox  # noqa: F401 - before any other import of foolbox, see there
 from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._distance import AdversarialDistance, adversarial_distance
 from captum_alignment.robust._gradient_attack import GradientAttack

@@ -25,40 +25,85 @@ True
 And a Lightning callback that adds it to a module's own loss (needs lightning, ``captum-alignment[study]``)::
 
     Trainer(callbacks=[LipschitzRegularization(1e-3)]).fit(module, loader)
+
+======================== ============================= =====================================================
+penalty                  regularizer                   keeps small
+======================== ============================= =====================================================
+`input_gradient_penalty` `LocalLipschitz`              the input gradient of loss, score or margin
+`jacobian_penalty`       `JacobianRegularizer`         all input gradients of the scores
+`saliency_penalty`       `InterpretationRegularizer`   the angle to given maps (`saliency_targets`), the length
+`margin_penalty`         `LargeMargin`                 what linearized robustness lacks to a margin
+`alignment_penalty`      `AlignmentRegularizer`        the angle between input and input gradient
+======================== ============================= =====================================================
+
+`RegularizationCallback` and `SkorchRegularization` take any of them. Adversarial training (`adversarial_examples`,
+`AdversarialTraining`) and defensive distillation (`distillation_loss`, `Distillation`) need no second derivative.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from captum_alignment.training._adversarial import L2SignPGD, adversarial_examples
+from captum_alignment.training._alignment import AlignmentRegularizer, alignment_penalty
+from captum_alignment.training._distillation import Distillation, distillation_loss, soft_labels
+from captum_alignment.training._interpretation import InterpretationRegularizer, saliency_penalty
+from captum_alignment.training._jacobian import JacobianRegularizer, jacobian_penalty
+from captum_alignment.training._margin import LargeMargin, margin_penalty
 from captum_alignment.training._penalties import input_gradient_penalty
 from captum_alignment.training._regularizers import LocalLipschitz, Regularizer
+from captum_alignment.training._targets import SaliencyTargets, permute_maps, saliency_targets, threshold_maps
 
 if TYPE_CHECKING:
+    from captum_alignment.training._adversarial_callback import AdversarialTraining
     from captum_alignment.training._lightning import LipschitzRegularization, RegularizationCallback
+    from captum_alignment.training._skorch import SkorchRegularization
 
 __all__ = [
+    "AdversarialTraining",
+    "AlignmentRegularizer",
+    "Distillation",
+    "InterpretationRegularizer",
+    "JacobianRegularizer",
+    "L2SignPGD",
+    "LargeMargin",
     "LipschitzRegularization",
     "LocalLipschitz",
     "RegularizationCallback",
     "Regularizer",
+    "SaliencyTargets",
+    "SkorchRegularization",
+    "adversarial_examples",
+    "alignment_penalty",
+    "distillation_loss",
     "input_gradient_penalty",
+    "jacobian_penalty",
+    "margin_penalty",
+    "permute_maps",
+    "saliency_penalty",
+    "saliency_targets",
+    "soft_labels",
+    "threshold_maps",
 ]
 
+#: Where a callback is defined, and the extra that brings its host.
 _CALLBACKS = {
-    "LipschitzRegularization": "captum_alignment.training._lightning",
-    "RegularizationCallback": "captum_alignment.training._lightning",
+    "AdversarialTraining": ("captum_alignment.training._adversarial_callback", "study"),
+    "LipschitzRegularization": ("captum_alignment.training._lightning", "study"),
+    "RegularizationCallback": ("captum_alignment.training._lightning", "study"),
+    "SkorchRegularization": ("captum_alignment.training._skorch", "skorch"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _CALLBACKS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _CALLBACKS[name]
     try:
-        return getattr(import_module(_CALLBACKS[name]), name)
+        return getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("captum_alignment"):
             raise
-        raise ImportError(f"{name} needs {error.name}: pip install 'captum-alignment[study]'") from error
+        raise ImportError(f"{name} needs {error.name}: pip install 'captum-alignment[{extra}]'") from error
 
 
 def __dir__() -> list[str]:

@@ -11,24 +11,26 @@ from torch import Tensor
 from typing_extensions import override  # comes with torch
 
 from captum_alignment._core._inputs import as_tensors
+from captum_alignment.training._forward import is_compiled, twice_differentiable
 from captum_alignment.training._penalties import Of
-from captum_alignment.training._regularizers import LocalLipschitz, Regularizer, check_factor, twice_differentiable
+from captum_alignment.training._regularizers import LocalLipschitz, Method, Regularizer, check_factor
 
 
 class RegularizationCallback(Callback):
     """Adds a regularizer's term to the loss of every training step; the `LightningModule` stays as it is.
 
     With ``forward="shared"`` the term is taken on the graph of the user's own `training_step`: the same dropout mask,
-    batch-norm statistics updated once, no second forward pass. It needs an automatically optimised module whose
-    `training_step` returns the mean over the batch of one loss per sample, computed from the batch's own input tensor;
-    that tensor requires grad during the step and is restored afterwards, also after an exception.
+    batch-norm statistics updated once, no second forward pass. It needs a `training_step` whose loss is the mean over
+    the batch of one loss per sample, computed from the batch's own input tensor; that tensor requires grad during the
+    step and is restored afterwards, also after an exception.
 
     With ``forward="own"`` the regularizer calls the module (its `forward` must return scores) a second time: new
     dropout masks, running statistics left alone. Under ``16-mixed`` that pass runs in float32, because unscaled input
-    gradients underflow in float16.
+    gradients underflow in float16. Of a compiled module it runs what was there before torch.compile, or with
+    ``method="finite-difference"`` the compiled module itself.
 
     Precision, gradient scaling, accumulation and DDP are accounted for. The term, before any scaling, is logged at
-    every step under the regularizer's ``name``.
+    every step under the regularizer's ``name``, and the mean norm of its input gradients as ``<name>_gradient_norm``.
 
     Args:
         regularizer: e.g. `LocalLipschitz`. Shared regularizers come before all others in the trainer's callbacks, and
@@ -38,6 +40,8 @@ class RegularizationCallback(Callback):
         unpack: maps a batch to ``(inputs, target, *extras)``; by default the batch is such a tuple or list. A shared
             regularizer must get the very tensors that `training_step` uses, not copies.
         forward: by default "shared" for penalties on the gradient of the loss, else "own".
+        backward: with manual optimization, which call of `manual_backward` in each training step gets the term, counted
+            from 0. A loss that the module divides to accumulate gradients is its own affair: the term is not divided.
 
     Raises:
         TypeError: not a regularizer; a batch or an input of the wrong kind.
@@ -53,6 +57,7 @@ class RegularizationCallback(Callback):
         schedule: Callable[[int], float] | None = None,
         unpack: Callable[[Any], tuple[Any, ...]] | None = None,
         forward: Literal["shared", "own"] | None = None,
+        backward: int = 0,
     ):
         if not isinstance(regularizer, Regularizer):
             raise TypeError(
@@ -66,10 +71,14 @@ class RegularizationCallback(Callback):
             raise ValueError(
                 f"forward: got 'shared', but {regularizer.name} needs more than the loss gradient; expected 'own'"
             )
+        if isinstance(backward, bool) or not isinstance(backward, int) or backward < 0:
+            raise ValueError(f"backward: got {backward!r}, expected the index of a call of manual_backward, 0 or more")
         self.regularizer = regularizer
         self.schedule = schedule
-        self.unpack = unpack or _unpack
+        self.unpack = unpack or unpack_pair
         self.forward: Literal["shared", "own"] = forward
+        self.backward = backward
+        self._backwards = 0
         self._factor = 0.0
         self._batch: tuple[Any, ...] = ()
         self._undo = ExitStack()
@@ -77,7 +86,7 @@ class RegularizationCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            _check_trainer(trainer, pl_module)
+            _check_trainer(trainer, pl_module, self.forward)
             earlier = trainer.callbacks[: trainer.callbacks.index(self)]  # pyright: ignore[reportAttributeAccessIssue]
             if self.forward == "shared" and any(isinstance(c, RegularizationCallback) for c in earlier):
                 raise ValueError(
@@ -91,18 +100,21 @@ class RegularizationCallback(Callback):
         self._factor = check_factor(self.schedule(trainer.global_step), "schedule") if self.schedule else 1.0
         if not self._active:
             return
-        inputs, *rest = _check_unpacked(self.unpack(batch))
+        inputs, *rest = check_unpacked(self.unpack(batch))
         self._batch = (inputs, *rest)
         if self.forward == "shared":
             for tensor in as_tensors(inputs, "batch inputs"):
                 if not tensor.requires_grad:
                     self._undo.callback(_set_grad, tensor, tensor.grad)
                     tensor.requires_grad_()
-            self._undo.enter_context(twice_differentiable())
+            self._undo.enter_context(twice_differentiable(pl_module))
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        term = torch.zeros((), device=loss.device)
+        self._backwards += 1
+        if not pl_module.automatic_optimization and self._backwards != self.backward + 1:
+            return
+        term, size = torch.zeros((), device=loss.device), None
         if self._active:
             # Lightning has already divided the loss, also in an incomplete last window, and scaled it.
             scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -114,13 +126,21 @@ class RegularizationCallback(Callback):
                     f"is {loss.item() / scale}; expected finite values (smaller weight, or a schedule that warms up)"
                 )
             loss.add_((term * scale).to(loss.dtype))
+            size = self.regularizer.gradient_norm
         if not trainer.barebones:
             pl_module.log(self.regularizer.name, term.detach())
+            if size is not None:
+                pl_module.log(f"{self.regularizer.name}_gradient_norm", size)
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self._active and not pl_module.automatic_optimization and 0 < self._backwards <= self.backward:
+            raise ValueError(
+                f"backward: got {self.backward}, counted from 0, but training_step called manual_backward "
+                f"{self._backwards} times"
+            )
         self._leave_batch()
 
     @override
@@ -149,7 +169,7 @@ class RegularizationCallback(Callback):
             ) from error
 
     def _leave_batch(self) -> None:
-        self._batch = ()
+        self._batch, self._backwards = (), 0
         self._undo.close()
 
 
@@ -167,15 +187,19 @@ class LipschitzRegularization(RegularizationCallback):
         of: Of = "loss",
         norm: float = 2,
         squared: bool = True,
+        method: Method = "double-backward",
+        step: float = 0.01,
         schedule: Callable[[int], float] | None = None,
         unpack: Callable[[Any], tuple[Any, ...]] | None = None,
         forward: Literal["shared", "own"] | None = None,
+        backward: int = 0,
     ):
-        regularizer = LocalLipschitz(weight, of=of, norm=norm, squared=squared)
-        super().__init__(regularizer, schedule=schedule, unpack=unpack, forward=forward)
+        regularizer = LocalLipschitz(weight, of=of, norm=norm, squared=squared, method=method, step=step)
+        super().__init__(regularizer, schedule=schedule, unpack=unpack, forward=forward, backward=backward)
 
 
-def _unpack(batch: Any) -> tuple[Any, ...]:
+def unpack_pair(batch: Any) -> tuple[Any, ...]:
+    """A batch that is itself ``(inputs, target, *extras)``, else a `TypeError`."""
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
         raise TypeError(
             f"batch: got {type(batch).__name__}, expected (inputs, target, ...); say where they are, "
@@ -184,7 +208,8 @@ def _unpack(batch: Any) -> tuple[Any, ...]:
     return tuple(batch)
 
 
-def _check_unpacked(unpacked: Any) -> tuple[Any, ...]:
+def check_unpacked(unpacked: Any) -> tuple[Any, ...]:
+    """What ``unpack`` returned, with several inputs as a tuple."""
     if not isinstance(unpacked, tuple) or len(unpacked) < 2:
         raise TypeError(f"unpack: returned {type(unpacked).__name__}, expected a tuple (inputs, target, *extras)")
     inputs, *rest = unpacked
@@ -192,17 +217,14 @@ def _check_unpacked(unpacked: Any) -> tuple[Any, ...]:
     return (tuple(inputs) if isinstance(inputs, list) else inputs, *rest)
 
 
-def _check_trainer(trainer: Trainer, module: LightningModule) -> None:
-    if not module.automatic_optimization:
-        raise ValueError(
-            "automatic_optimization: got False, so the callback cannot know what the loss was divided by; "
-            "add regularizer(self, inputs, target) to the loss in training_step"
-        )
+def _check_trainer(trainer: Trainer, module: LightningModule, forward: str) -> None:
     if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)):
         raise ValueError(f"strategy: got {type(trainer.strategy).__name__}, expected a single device or DDP")
-    compiled = getattr(module, "_compiler_ctx", None) or any(hasattr(m, "_orig_mod") for m in module.modules())
-    if compiled:
-        raise ValueError("model: is compiled by torch.compile, which has no double backward; pass it uncompiled")
+    if forward == "shared" and is_compiled(module.modules()):
+        raise ValueError(
+            "model: is compiled by torch.compile, which has no double backward; expected forward='own', which runs the "
+            "module as it was before, or the compiled one with method='finite-difference'"
+        )
 
 
 def _set_grad(tensor: Tensor, grad: Tensor | None) -> None:

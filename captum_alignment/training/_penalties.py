@@ -1,7 +1,6 @@
 """Penalties on input gradients: pure functions on a graph that the caller has built."""
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -10,13 +9,13 @@ from torch.nn import functional as F
 from captum_alignment._core._inputs import (
     TensorOrTuple,
     Tensors,
-    accumulation_dtype,
-    as_tensors,
     check_norm,
     dual,
+    per_sample_dot,
     per_sample_norm,
 )
-from captum_alignment._core._scores import as_scores, as_target, gaps, resolve_target
+from captum_alignment._core._scores import as_target, gaps, resolve_target
+from captum_alignment.training._graph import Graph, Quantity
 
 Of: TypeAlias = Literal["loss", "score", "margin"]
 
@@ -61,18 +60,19 @@ def input_gradient_penalty(
     regularization of Ross & Doshi-Velez (2018). In train mode, batch norm makes the loss of one sample depend on the
     others; the gradient is then that of the sum.
     """
-    quantity = _QUANTITIES[check_of(of)]
-    check_norm(norm)
-    tensors = as_tensors(inputs)
-    scores = _check_scores(scores, len(tensors[0]))
-    values = quantity(scores, resolve_target(as_target(target, len(scores)), scores))
-    return gradient_size(differentiate(values.sum(), tensors, "scores"), norm=norm, squared=squared)
+    return gradient_penalty(Graph(scores, inputs), target, of=of, norm=norm, squared=squared)
+
+
+def gradient_penalty(graph: Graph, target: Any, *, of: Of, norm: float, squared: bool) -> Tensor:
+    """`input_gradient_penalty` of a graph."""
+    gradient = graph.gradient(quantity_of(check_of(of), graph.scores, target))
+    return gradient_size(gradient, norm=norm, squared=squared)
 
 
 def check_of(of: Of) -> Of:
     """``of`` if it names a quantity, else a `ValueError`."""
-    if of not in _QUANTITIES:
-        raise ValueError(f"of: got {of!r}, expected one of {', '.join(map(repr, _QUANTITIES))}")
+    if of not in get_args(Of):
+        raise ValueError(f"of: got {of!r}, expected one of {', '.join(map(repr, get_args(Of)))}")
     return of
 
 
@@ -82,51 +82,23 @@ def gradient_size(gradients: Tensors, *, norm: float, squared: bool) -> Tensor:
     return sizes.square() if squared else sizes
 
 
-def loss_gradients(loss: Tensor, inputs: Tensors, *, scale: float = 1.0) -> Tensors:
-    """∇ₓ of each sample's own loss, given ``loss`` = ``scale`` times the mean of the N losses."""
-    gradients = differentiate(loss, inputs, "loss")
-    factor = len(inputs[0]) / scale
-    return tuple(g.to(accumulation_dtype(g.dtype)) * factor for g in gradients)
+def cosine(a: Tensors, b: Tensors, *, norm: float = 2) -> Tensor:
+    """<a, b> / (‖a‖_p ‖b‖_q) (N,), q dual to p = ``norm``; 0, with gradient 0, where a or b is 0."""
+    sizes = per_sample_norm(a, norm) * per_sample_norm(b, dual(norm))
+    return torch.where(sizes > 0, per_sample_dot(a, b) / torch.where(sizes > 0, sizes, 1), 0)
 
 
-def differentiate(value: Tensor, inputs: Tensors, name: str) -> Tensors:
-    """∂value/∂inputs on a graph that can be differentiated again; 0 for a tensor that ``value`` does not use."""
-    if not all(tensor.requires_grad for tensor in inputs):
-        raise ValueError(
-            f"inputs: do not require grad, expected the tensors that {name} was computed from, requiring it"
-        )
-    found = (None,)
-    if value.requires_grad:
-        found = torch.autograd.grad(value, inputs, create_graph=True, allow_unused=True)
-    if all(gradient is None for gradient in found):
-        raise ValueError(
-            f"{name}: does not depend on the inputs, expected a value computed from these very tensors "
-            "without detaching, copying or converting them outside autograd"
-        )
-    return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
+def quantity_of(of: Of, scores: Tensor, target: Any) -> Quantity:
+    """The quantity q that ``of`` names, with target and rival as they are at ``scores``."""
+    chosen = resolve_target(as_target(target, len(scores)), scores)
+    if of == "loss":
+        return lambda z: F.cross_entropy(z, chosen, reduction="none")
+    if of == "score":
+        return lambda z: select(z, chosen)
+    rival = gaps(scores.detach(), chosen).argmin(1)
+    return lambda z: select(z, chosen) - select(z, rival)
 
 
-def _check_scores(scores: Tensor, n: int) -> Tensor:
-    if not isinstance(scores, Tensor):
-        raise TypeError(f"scores: got {type(scores).__name__}, expected a tensor")
-    if scores.ndim not in (1, 2) or len(scores) != n or not scores.is_floating_point():
-        raise ValueError(
-            f"scores: got {scores.dtype} of shape {tuple(scores.shape)} for {n} samples, expected floating ({n}, K)"
-        )
-    scores = as_scores(scores, n)
-    return scores.to(accumulation_dtype(scores.dtype))
-
-
-def _loss(scores: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(scores, target, reduction="none")
-
-
-def _score(scores: Tensor, target: Tensor) -> Tensor:
-    return scores.gather(1, target.unsqueeze(1)).squeeze(1)
-
-
-def _margin(scores: Tensor, target: Tensor) -> Tensor:
-    return gaps(scores, target).min(1).values
-
-
-_QUANTITIES: dict[Of, Callable[[Tensor, Tensor], Tensor]] = {"loss": _loss, "score": _score, "margin": _margin}
+def select(scores: Tensor, classes: Tensor) -> Tensor:
+    """Each sample's score (N,) of its class (N,)."""
+    return scores.gather(1, classes.unsqueeze(1)).squeeze(1)

@@ -2,65 +2,105 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar
+from contextlib import ExitStack
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm
+from captum_alignment._core._gradients import for_autograd
+from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm, per_sample_norm
 from captum_alignment._core._scores import compute_scores
-from captum_alignment.training._penalties import Of, check_of, gradient_size, input_gradient_penalty, loss_gradients
+from captum_alignment.training._differences import DifferenceGraph
+from captum_alignment.training._forward import check_reduced, frozen_statistics, twice_differentiable, unwrapped
+from captum_alignment.training._graph import Graph, loss_gradients
+from captum_alignment.training._penalties import Of, check_of, gradient_penalty, gradient_size
+
+Method: TypeAlias = Literal["double-backward", "finite-difference"]
 
 
 class Regularizer(ABC):
     """A weight times the batch mean of a penalty per sample; a subclass computes the penalty, `penalty`.
 
     Calling it, ``loss + regularizer(model, inputs, target)``, runs its own forward pass on a detached copy of the
-    inputs. That pass draws new dropout masks, leaves the running statistics of batch norm as they are, and keeps to
-    attention kernels that can be differentiated twice. Under `no_grad` and `inference_mode` it returns the value alone.
+    inputs. That pass draws new dropout masks and leaves the running statistics of batch norm as they are. Under
+    `no_grad` and `inference_mode` it returns the value alone.
+
+    Args:
+        weight: at least 0.
+        method: "double-backward" differentiates the input gradients exactly: attention keeps to its plain kernel, a
+            compiled model runs as it was before, and sharded models (FSDP) cannot be used. "finite-difference" does
+            without a second derivative, at the price of one more forward pass per gradient, in at least float32 and
+            outside autocast: the value is exact and its parameter gradient right up to O(step).
+        step: the l_2 length of a finite-difference step in units of the input; 0.01 for inputs in [0, 1].
+
+    Attributes:
+        gradient_norm: the mean l_2 norm of the input gradients in the latest term, detached; None before.
+
+    Raises:
+        TypeError: weight or step is not a number.
+        ValueError: a negative or non-finite weight, a step that is not positive, an unknown method.
     """
 
     #: The key under which a training loop logs the term.
     name: ClassVar[str] = "regularizer"
 
-    def __init__(self, weight: float):
+    def __init__(self, weight: float, *, method: Method = "double-backward", step: float = 0.01):
+        if method not in get_args(Method):
+            raise ValueError(f"method: got {method!r}, expected 'double-backward' or 'finite-difference'")
         self.weight = check_factor(weight, "weight")
+        self.method: Method = method
+        self.step = check_factor(step, "step")
+        if self.step == 0:
+            raise ValueError("step: got 0, expected a positive number")
+        self.gradient_norm: Tensor | None = None
 
     def __call__(self, model: ForwardFunc, inputs: TensorOrTuple, target: Any, *extras: Any) -> Tensor:
         """The term, a scalar in at least float32.
 
         Args:
-            model: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+            model: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. Of a
+                `DistributedDataParallel` model the module inside is run, so one backward pass must serve the term and a
+                loss computed from the model itself.
             inputs: a floating tensor or tuple of tensors (N, ...); never modified.
             target: the class of each sample, as in Captum; None is the predicted class.
             extras: what the penalty needs beyond these.
 
         Raises:
-            TypeError: wrong kinds of arguments; a `DataParallel` or `FullyShardedDataParallel` model.
-            ValueError: empty batches, targets out of range, NaN scores.
+            TypeError: wrong kinds of arguments; a `DataParallel` model, or a sharded one with double backward.
+            ValueError: empty batches, targets out of range, NaN scores, half scores with finite differences; in
+                ``backward()``, a term that is the only loss under DDP.
         """
-        model = _unwrapped(model)
-        given = as_tensors(inputs)
-        keep_graph = torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.enable_grad():
-            leaves = tuple(_outside_inference(x).detach().requires_grad_() for x in given)
-            with frozen_statistics(model), twice_differentiable():
-                scores = compute_scores(model, leaves)
+        given, keep_graph = as_tensors(inputs), torch.is_grad_enabled()
+        inner = unwrapped(model, twice=self.method == "double-backward")
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(frozen_statistics(inner))
+            leaves = tuple(x.detach().requires_grad_() for x in for_autograd(given))
+            graph = self._graph(inner, leaves)
             # Gradients are taken outside autocast: https://pytorch.org/docs/stable/notes/amp_examples.html
-            with torch.autocast(leaves[0].device.type, enabled=False):
-                variables = leaves if isinstance(inputs, tuple) else leaves[0]
-                penalties = self.penalty(scores, variables, *map(_outside_inference, (target, *extras)))
-                term = self.weight * penalties.mean()
-        return term if keep_graph else term.detach()
+            stack.enter_context(torch.autocast(leaves[0].device.type, enabled=False))
+            penalties = self.penalty(graph, *for_autograd((target, *extras)))
+            term = self.weight * (graph.complete(penalties) if keep_graph else penalties).mean()
+            self.gradient_norm = graph.gradient_norm()
+        if not keep_graph:
+            return term.detach()
+        check_reduced(term, model)
+        return term
 
     @abstractmethod
-    def penalty(self, scores: Tensor, inputs: TensorOrTuple, target: Any, *extras: Any) -> Tensor:
-        """The penalty (N,) of scores (N, K) on the graph of ``inputs``."""
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+        """The penalty (N,), from ``graph.scores`` (N, K) and from ``graph.gradient(quantity)``, where ``quantity`` maps
+        scores to one number (N,) per sample. Written that way it works with both methods.
+        """
+
+    def _graph(self, model: Any, leaves: Tensors) -> Graph:
+        if self.method == "double-backward":
+            with twice_differentiable(model):
+                return Graph(compute_scores(model, leaves), leaves)
+        with torch.autocast(leaves[0].device.type, enabled=False):
+            return DifferenceGraph(model, leaves, self.step)
 
     #: Whether the penalty follows from the gradient of the training loss alone, so that `from_loss` can be used.
     only_needs_loss: bool = False
@@ -83,6 +123,7 @@ class Regularizer(ABC):
                 f"{self.name}: needs more than the gradient of the loss, expected a call with model and inputs"
             )
         gradients = loss_gradients(loss, as_tensors(inputs), scale=scale)
+        self.gradient_norm = per_sample_norm(tuple(g.detach() for g in gradients), 2).mean()
         return self.weight * self.loss_gradient_penalty(gradients).mean()
 
     def loss_gradient_penalty(self, gradients: Tensors) -> Tensor:
@@ -101,24 +142,34 @@ class LocalLipschitz(Regularizer):
         of: "loss", "score" or "margin".
         norm: 1, 2 or inf, the norm of perturbations; the gradient is measured in the dual norm, inf, 2 or 1.
         squared: square the norm.
+        method, step: as of `Regularizer`.
 
     Raises:
         TypeError: the weight is not a number.
-        ValueError: a negative or non-finite weight, unknown ``of`` or ``norm``.
+        ValueError: a negative or non-finite weight, unknown ``of``, ``norm`` or ``method``.
 
     Etmann et al. (2019), after Drucker & LeCun (1992); see `input_gradient_penalty`.
     """
 
     name = "local_lipschitz"
 
-    def __init__(self, weight: float, *, of: Of = "loss", norm: float = 2, squared: bool = True):
-        super().__init__(weight)
+    def __init__(
+        self,
+        weight: float,
+        *,
+        of: Of = "loss",
+        norm: float = 2,
+        squared: bool = True,
+        method: Method = "double-backward",
+        step: float = 0.01,
+    ):
+        super().__init__(weight, method=method, step=step)
         self.of: Of = check_of(of)
         self.norm, self.squared = check_norm(norm), squared
-        self.only_needs_loss = of == "loss"
+        self.only_needs_loss = of == "loss" and method == "double-backward"
 
-    def penalty(self, scores: Tensor, inputs: TensorOrTuple, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
-        return input_gradient_penalty(scores, inputs, target, of=self.of, norm=self.norm, squared=self.squared)
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
+        return gradient_penalty(graph, target, of=self.of, norm=self.norm, squared=self.squared)
 
     def loss_gradient_penalty(self, gradients: Tensors) -> Tensor:
         return gradient_size(gradients, norm=self.norm, squared=self.squared)
@@ -131,38 +182,3 @@ def check_factor(value: Any, name: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: got {value!r}, expected a finite number >= 0")
     return float(value)
-
-
-@contextmanager
-def frozen_statistics(model: Any) -> Iterator[None]:
-    """Batch norm in train mode normalises by the batch as before but does not update its running statistics."""
-    owner = getattr(model, "__self__", model)
-    modules = owner.modules() if isinstance(owner, nn.Module) else ()
-    tracking = [m for m in modules if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    try:
-        for module in tracking:
-            module.track_running_stats = False
-        yield
-    finally:
-        for module in tracking:
-            module.track_running_stats = True
-
-
-def twice_differentiable():
-    """A context in which attention uses the one kernel whose backward pass has a derivative."""
-    return sdpa_kernel(SDPBackend.MATH)
-
-
-def _unwrapped(model: Any) -> Any:
-    """The module under wrappers that allow no second forward pass or no double backward."""
-    if type(model).__name__ in ("DataParallel", "FullyShardedDataParallel"):
-        raise TypeError(
-            f"model: got {type(model).__name__}, which cannot be differentiated twice; use one device or DDP"
-        )
-    if isinstance(model, DistributedDataParallel):
-        return model.module
-    return getattr(model, "_orig_mod", model)  # torch.compile
-
-
-def _outside_inference(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value

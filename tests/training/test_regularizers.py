@@ -98,8 +98,8 @@ def test_value_alone_where_gradients_are_off():
 
 def test_extras_reach_the_penalty_outside_inference_mode():
     class Weighted(Regularizer):
-        def penalty(self, scores, inputs, target, *extras):
-            (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
+        def penalty(self, graph, target, *extras):
+            (gradient,) = graph.gradient(lambda scores: scores.sum(1))
             return (gradient * extras[0]).flatten(1).sum(1)
 
     model = Net().eval()
@@ -125,8 +125,8 @@ def test_autocast_forward_with_float32_penalty(dtype):
 
 def test_penalties_run_outside_autocast():
     class Product(Regularizer):
-        def penalty(self, scores, inputs, target, *extras):
-            return (scores.float() @ scores.float().T).diagonal()
+        def penalty(self, graph, target, *extras):
+            return (graph.scores @ graph.scores.T).diagonal()
 
     inputs, target = batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):

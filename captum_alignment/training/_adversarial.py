@@ -1,0 +1,140 @@
+"""Adversarial examples to train on: projected gradient ascent through Foolbox's attacks."""
+
+import math
+from typing import Any, Literal, TypeAlias, get_args
+
+import eagerpy as ep
+import torch
+from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfProjectedGradientDescentAttack
+from foolbox.attacks.gradient_descent_base import BaseGradientDescent
+
+from captum_alignment._core._foolbox import Bounds, ScoresModel, run_attack
+from captum_alignment._core._gradients import for_autograd
+from captum_alignment._core._inputs import ForwardFunc, InputsT, Tensors, as_tensors, check_finite, like_inputs
+from captum_alignment._core._scores import as_target, resolve_target
+from captum_alignment.training._forward import evaluating, unwrapped
+from captum_alignment.training._regularizers import check_factor
+
+AttackName: TypeAlias = Literal["pgd-l2", "pgd-linf", "pgd-l2-sign"]
+
+
+class L2SignPGD(L2ProjectedGradientDescentAttack):
+    """l_2 projected gradient ascent whose steps follow the sign of the gradient, for Foolbox.
+
+    x ← clip(project(x + s · sign(∇ₓ loss) / sqrt(D))), a step of l_2 length s like that of Foolbox's ``L2PGD``, which
+    follows the normalised gradient. The projection rescales into the l_2 ball. The training attack of Zeng et al.
+    (2021).
+
+    Args:
+        rel_stepsize, abs_stepsize, steps, random_start: as of Foolbox's ``L2PGD``.
+    """
+
+    def normalize(self, gradients: ep.Tensor, *, x: ep.Tensor, bounds: Any) -> ep.Tensor:  # noqa: ARG002
+        return gradients.sign() / math.sqrt(math.prod(x.shape[1:]))
+
+
+_ATTACKS: dict[AttackName, type[BaseGradientDescent]] = {
+    "pgd-l2": L2ProjectedGradientDescentAttack,
+    "pgd-linf": LinfProjectedGradientDescentAttack,
+    "pgd-l2-sign": L2SignPGD,
+}
+
+
+def adversarial_examples(
+    forward_func: ForwardFunc,
+    inputs: InputsT,
+    target: Any,
+    additional_forward_args: Any = None,
+    *,
+    attack: AttackName,
+    epsilon: float,
+    steps: int = 20,
+    step_size: float | None = None,
+    random_start: bool = True,
+    bounds: Bounds = (0, 1),
+    generator: torch.Generator | None = None,
+) -> InputsT:
+    """Inputs of high loss near ``inputs``, to train on: ``loss(model(adversarial_examples(model, x, y, …)), y)``.
+
+    The model is attacked in eval mode and leaves in the modes that it had, with the ``.grad`` of its parameters and the
+    global random numbers untouched. Of a DDP or compiled model the module inside is run.
+
+    Args:
+        forward_func: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        inputs: a tensor or tuple of tensors (N, ...) within ``bounds``; a tuple counts as one vector per sample.
+        target: the true class of each sample, as in Captum; None is the predicted class.
+        additional_forward_args: further arguments of ``forward_func``, as in Captum.
+        attack: "pgd-l2" and "pgd-linf" are Foolbox's projected gradient ascents on the cross-entropy, along the
+            normalised gradient and along its sign; "pgd-l2-sign" is `L2SignPGD`.
+        epsilon: the radius of the ball, in units of the input; 0 returns the inputs.
+        steps: gradient steps, a forward and a backward pass each.
+        step_size: the length of a step in the norm of the ball; None is 2.5 epsilon / steps.
+        random_start: begin at a random point of the ball.
+        bounds: the least and greatest values of an input.
+        generator: where the random start comes from. None is a fixed seed, the same in every call; in a training loop
+            pass one that you keep, so that starts differ from step to step.
+
+    Returns:
+        Detached inputs like ``inputs``, within ``epsilon`` and ``bounds``.
+
+    Raises:
+        TypeError: wrong kinds of arguments.
+        ValueError: inputs out of bounds, NaN or empty, targets out of range, unknown attack, numbers out of range.
+
+    Madry et al. (2018); the sign-step form and its use for attributions: Zeng et al. (2021).
+    """
+    check_attack(attack, epsilon, steps, step_size)
+    tensors = tuple(x.detach() for x in for_autograd(as_tensors(inputs)))
+    check_finite(tensors, "inputs")
+    check_bounds(tensors, bounds)
+    inner = unwrapped(forward_func, twice=True)
+    with evaluating(inner):
+        model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), bounds)
+        chosen = as_target(for_autograd(target), len(tensors[0]))
+        with torch.no_grad():
+            labels = resolve_target(chosen, model.module(model.packed))
+        if epsilon == 0:
+            return like_inputs(tensors, inputs)
+        generator = generator or torch.Generator().manual_seed(0)
+        found = run_attack(
+            _seeded(_ATTACKS[attack], generator)(
+                rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=random_start
+            ),
+            model,
+            labels,
+            float(epsilon),
+        )
+    return like_inputs(model.unpack(found), inputs)
+
+
+def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: float | None) -> None:
+    """An error unless the options of an attack make sense."""
+    if attack not in get_args(AttackName):
+        raise ValueError(f"attack: got {attack!r}, expected one of {', '.join(map(repr, get_args(AttackName)))}")
+    check_factor(epsilon, "epsilon")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: got {steps!r}, expected a positive integer")
+    if step_size is not None and check_factor(step_size, "step_size") == 0:
+        raise ValueError("step_size: got 0, expected a positive number or None")
+
+
+def check_bounds(inputs: Tensors, bounds: Bounds) -> None:
+    """A `ValueError` unless ``bounds`` are two ascending numbers and hold all ``inputs``."""
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"bounds: got {bounds!r}, expected two ascending numbers")
+    least, greatest = min(float(x.min()) for x in inputs), max(float(x.max()) for x in inputs)
+    if least < low or greatest > high:
+        raise ValueError(f"inputs: lie in [{least:.4g}, {greatest:.4g}], expected them within bounds={bounds!r}")
+
+
+def _seeded(attack: Any, generator: torch.Generator) -> type[BaseGradientDescent]:
+    """``attack`` with a random start from ``generator``: `run_attack` always seeds, and restores, the global one."""
+
+    class Seeded(attack):
+        def get_random_start(self, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
+            seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+            torch.manual_seed(int(seed))
+            return super().get_random_start(x0, epsilon)
+
+    return Seeded

@@ -1,0 +1,75 @@
+"""Two processes give the gradient of one; what would not is refused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed
+from torch.nn import functional as F
+
+from tests.training.two_processes import REGULARIZERS, data, gradients, net
+
+pytestmark = pytest.mark.skipif(
+    not (distributed.is_available() and distributed.is_gloo_available()), reason="torch is built without gloo"
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What each of the two processes has saved."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.two_processes", str(rank), str(folder)],
+            cwd=Path(__file__).parents[2], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def one_process(make):
+    model = net()
+    inputs, target = data()
+    (F.cross_entropy(model(inputs), target) + make()(model, inputs, target)).backward()
+    return gradients(model)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_two_processes_give_the_gradient_of_one(results, name):
+    expected = one_process(REGULARIZERS[name])
+    for result in results:
+        for step in result[name]:
+            torch.testing.assert_close(step, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_lightning_on_two_processes_gives_the_gradient_of_one(results):
+    expected = one_process(REGULARIZERS["lipschitz"])
+    for result in results:
+        assert len(result["lightning"]) == 3
+        for step in result["lightning"]:
+            torch.testing.assert_close(step, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_sharded_models_take_finite_differences(results):
+    expected = one_process(REGULARIZERS["finite differences"])
+    for result in results:
+        reason, found = result["sharded"]
+        assert "sharded parameters" in reason
+        assert "method='finite-difference'" in reason
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_a_term_as_the_only_loss_is_refused(results):
+    for result in results:
+        assert "DistributedDataParallel has not averaged the gradients" in result["alone"]
