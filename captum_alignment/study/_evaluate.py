@@ -17,7 +17,8 @@ from captum_alignment.robust import DeepFool, GradientAttack
 from captum_alignment.study._cohort import Member, load_network, members
 from captum_alignment.study._config import PORTFOLIOS, StudyConfig
 from captum_alignment.study._data import Data, Split
-from captum_alignment.study._records import file_hash, read_arrays, table_about, write_arrays, write_table
+from captum_alignment.study._explain import explain
+from captum_alignment.study._records import COLUMNS, file_hash, read_arrays, table_about, write_arrays, write_table
 
 #: Samples per attack run. Carlini-Wagner stops early on the whole batch's loss, so this is part of the method.
 _BATCH = 100
@@ -55,8 +56,8 @@ def evaluate_cohort(config: StudyConfig, data: Data, folder: Path, *, device: to
             bar.set_postfix_str(f"strength {member.strength:g}, seed {member.seed}")
             table, arrays = evaluation_files(member, folder)
             weights = file_hash(member.weights_file(folder))
-            # The table is written last and carries the hash of the weights: it stands for a finished evaluation.
-            if arrays.is_file() and table.is_file() and table_about(table).get("weights") == weights:
+            # The table is written last. With these weights and columns it stands for a finished evaluation.
+            if arrays.is_file() and table.is_file() and table_about(table) == {"columns": COLUMNS, "weights": weights}:
                 bar.update(n)
             else:
                 network = load_network(member, data, folder)
@@ -94,7 +95,7 @@ def evaluate(
     Returns:
         A table with one row per sample: sample (its index in the source), label, prediction, the scalars of
         `linear_analysis`, null, excess and rank of `alignment_null`, distance (the smallest, refined; inf where no
-        attack succeeded), attack (whose it is), and distance_<attack> (verified, unrefined).
+        attack succeeded), attack (whose it is), distance_<attack> (verified, unrefined), and what `explain` adds.
     """
     network = network.to(device).eval()
     chosen = make_attacks(attacks)
@@ -104,7 +105,8 @@ def evaluate(
         analysis = linear_analysis(network, inputs)
         found = adversarial_distance(network, inputs, attacks=chosen)
         distances = found.to_dataframe().rename(columns={name: f"distance_{name}" for name in found.names})
-        tables.append(pd.concat([analysis.to_dataframe(), distances], axis=1))
+        explained = explain(network, inputs, analysis.rival, found.adversarials)
+        tables.append(pd.concat([analysis.to_dataframe(), distances, explained], axis=1))
         gradients.append(_tensor(analysis.gradient))
         binarized.append(_tensor(analysis.binarized_gradient))
         adversarials.append(_tensor(found.adversarials))

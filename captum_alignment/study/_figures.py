@@ -47,13 +47,13 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 160,
     "savefig.facecolor": "white",
 }
-_WIDTH = 7.2
+WIDTH = 7.2
 
 
 def cohort_figure(cohort: Cohort) -> Figure:
     """Accuracy, robustness and alignment against the regularization strength."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         accuracy, robustness, alignment = figure.subplots(1, 3)
         ticks = np.arange(len(cohort.strengths))
         accuracy.plot(ticks, cohort.accuracy.mean(1), "o-", color=INK)
@@ -62,17 +62,13 @@ def cohort_figure(cohort: Cohort) -> Figure:
         accuracy.set_title("Accuracy")
         for name in ("linearized_robustness", "distance_gradient", "distance"):
             if name in cohort.values:
-                _band(robustness, ticks, cohort, name, *_CURVES[name])
+                band(robustness, cohort, name, *_CURVES[name])
         robustness.set_title("Median robustness")
-        _band(alignment, ticks, cohort, "alignment", INK, "o", "α")
-        _band(alignment, ticks, cohort, "null", MUTED, "", "chance level", ls="--")
+        band(alignment, cohort, "alignment", INK, "o", "α")
+        band(alignment, cohort, "null", MUTED, "", "chance level", ls="--")
         alignment.set_title("Median alignment")
         for axes in (accuracy, robustness, alignment):
-            axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
-            axes.set_xlabel("regularization strength λ")
-            for tick in ticks[~cohort.usable]:
-                axes.axvspan(tick - 0.5, tick + 0.5, color="#f1f1f1", lw=0, zorder=0)
-            axes.set_xlim(-0.5, len(ticks) - 0.5)
+            strength_axis(axes, cohort)
         for axes in (robustness, alignment):
             axes.set_ylim(bottom=0)
             axes.legend(loc="best", handlelength=1.5)
@@ -84,7 +80,7 @@ def cohort_figure(cohort: Cohort) -> Figure:
 def alignment_figure(cohort: Cohort) -> Figure:
     """Median alignment against median robustness: one curve per attack and one for rho~, with the chance level."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 4.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
         axes = figure.subplots()
         keep = cohort.usable
         alpha, null = (cohort.medians[name].mean(1) for name in ("alignment", "null"))
@@ -128,7 +124,7 @@ def scatter_figure(cohort: Cohort, name: str) -> Figure:
     columns = min(4, len(cohort.strengths))
     rows = -(-len(cohort.strengths) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 0.4 + 1.85 * rows), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.4 + 1.85 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         limits = _limits(cohort, x_name, kept), _limits(cohort, y_name, kept)
         for s, axes in enumerate(panels[: len(cohort.strengths)]):
@@ -155,9 +151,19 @@ def curve_style(name: str, number: int) -> tuple[str, str, str]:
     return _CURVES.get(name, (spare[number % len(spare)], "X", name.removeprefix("distance_")))
 
 
-def _band(
-    axes: Axes, ticks: Array, cohort: Cohort, name: str, color: str, marker: str, label: str, ls: str = "-"
-) -> None:
+def strength_axis(axes: Axes, cohort: Cohort) -> None:
+    """One tick per strength; those that are left out on grey ground."""
+    ticks = np.arange(len(cohort.strengths))
+    axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
+    axes.set_xlabel("regularization strength λ")
+    for tick in ticks[~cohort.usable]:
+        axes.axvspan(tick - 0.5, tick + 0.5, color="#f1f1f1", lw=0, zorder=0)
+    axes.set_xlim(-0.5, len(ticks) - 0.5)
+
+
+def band(axes: Axes, cohort: Cohort, name: str, color: str, marker: str, label: str, ls: str = "-") -> None:
+    """The medians of a quantity over the strengths, with their 95 % intervals."""
+    ticks = np.arange(len(cohort.strengths))
     low, high = interval(cohort.replicates[name].mean(axis=2))
     middle = cohort.medians[name].mean(axis=1)
     axes.fill_between(ticks, low, high, color=color, alpha=0.15, lw=0)

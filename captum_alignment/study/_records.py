@@ -18,8 +18,10 @@ from torch import Tensor
 
 from captum_alignment.study._config import StudyConfig, difference
 
-#: Version of the columns of the records and of the layout of the folder.
+#: Version of the layout of the folder; a folder of another one is refused.
 SCHEMA = 1
+#: Version of the columns of the records; evaluations of another one are repeated, with the models that are there.
+COLUMNS = 2
 _KIND = "captum-alignment study"
 _TEMPORARY = ".unfinished"
 _META = b"captum_alignment"
@@ -121,9 +123,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_table(path: Path, frame: pd.DataFrame, **about: Any) -> None:
-    """``frame`` as parquet; ``about`` and the schema version go into its metadata, `table_about` reads them."""
+    """``frame`` as parquet; ``about`` and the version of the columns go into its metadata, `table_about` reads them."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), _META: json.dumps({"schema": SCHEMA, **about}).encode()}
+    metadata = {**(table.schema.metadata or {}), _META: json.dumps({"columns": COLUMNS, **about}).encode()}
     with whole_file(path) as temporary:
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
 

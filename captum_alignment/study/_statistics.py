@@ -1,4 +1,4 @@
-"""Medians, rank correlations and their bootstrap intervals; infinite values count as large, never as missing."""
+"""Medians, rank correlations and their bootstrap intervals; infinite values are large, NaN alone is missing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,10 +30,18 @@ def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]
     return low, high
 
 
+def median(values: ArrayLike) -> Array:
+    """Medians over the last axis of the values that are not NaN; NaN where there are none."""
+    ordered = np.sort(np.asarray(values, float), axis=-1)  # NaN last
+    known = (~np.isnan(ordered)).sum(-1, keepdims=True)
+    lower, upper = (np.take_along_axis(ordered, k // 2, axis=-1)[..., 0] for k in (np.maximum(known - 1, 0), known))
+    with np.errstate(invalid="ignore"):  # between -inf and inf there is no median
+        return (lower + upper) / 2
+
+
 def bootstrap_medians(values: ArrayLike, indices: Array) -> Array:
     """Medians (B, ...) of ``values`` (..., n) under each of the resamples ``indices`` (B, n)."""
-    values = np.asarray(values, float)
-    return np.concatenate([np.median(part, axis=-1) for part in _resampled(values, indices)])
+    return np.concatenate([median(part) for part in _resampled(np.asarray(values, float), indices)])
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> Array:

@@ -12,6 +12,8 @@ from captum_alignment.study._claims import Verdict, basis, verdicts
 from captum_alignment.study._cohort import members, train_cohort
 from captum_alignment.study._config import StudyConfig
 from captum_alignment.study._data import Data, load_data
+from captum_alignment.study._diagnosis import gaps_sentence, residual_sentence
+from captum_alignment.study._diagnosis_figures import linearity_figure, split_figure, terms_figure
 from captum_alignment.study._evaluate import evaluate_cohort, read_gallery
 from captum_alignment.study._figures import alignment_figure, cohort_figure, scatter_figure
 from captum_alignment.study._gallery import gallery_figure, shown_models
@@ -102,6 +104,24 @@ def _pictures(cohort: Cohort, folder: Path) -> dict[str, Picture]:
             scatter_figure(cohort, "linearized_distance"),
             "Linearized robustness against the smallest distance found; on the dashed line they are equal"
             + _omitted(cohort, "linearized_distance"),
+        ),
+        "split": (
+            split_figure(cohort),
+            f"Left, the split: exact on every sample, shown as medians, which need not add up. {gaps_sentence(cohort)} "
+            "Right, the paper’s bound, α plus the sizes of two terms: ρ̃ is never above it, and may be far below. All "
+            "with 95 % intervals; strengths on grey ground are left out of the verdicts.",
+        ),
+        "terms": (
+            terms_figure(cohort),
+            "The margin over the rival is the sum of what the input and every bias contribute. The darker a bias, the "
+            f"larger its part. {residual_sentence(cohort)}",
+        ),
+        "linearity": (
+            linearity_figure(cohort),
+            "Left and middle, median margins: of a linear network they would fall along the dashed line; one that is "
+            "below 0 at the end of the step has crossed the boundary before ρ̃. Right, a point is a usable model with "
+            "its 95 % intervals, the further left the more linear; the paper expects the points to fall from left to "
+            "right.",
         ),
     }
     return {name: _save(figure, folder / f"{name}.png", caption) for name, (figure, caption) in drawn.items()}

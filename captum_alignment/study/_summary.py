@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study._explain import BACK, BIAS, FORWARD, INPUT, RESIDUAL
 from captum_alignment.study._statistics import (
     Array,
     bootstrap_medians,
     bootstrap_spearman,
     interval,
+    median,
     resample,
     spearman,
 )
@@ -20,7 +22,10 @@ from captum_alignment.study._statistics import (
 #: Below this share of the best accuracy a model is left out: a collapsed network is never easily attacked.
 USABLE = 0.9
 #: The medians that the summary reports, besides one distance per attack.
-QUANTITIES = ("distance", "linearized_robustness", "alignment", "null", "excess", "rank", "binarized_alignment")
+QUANTITIES = (
+    *("distance", "linearized_robustness", "alignment", "null", "excess", "rank", "binarized_alignment"),
+    *("direction_gap", "bias_gap", "bound", "deviation"),
+)
 #: alignment / null, the alignment in units of its chance level; derived from the records.
 TIMES_CHANCE = "times_chance"
 #: Pairs of quantities whose rank correlation over the samples of a model is reported.
@@ -29,6 +34,8 @@ CORRELATIONS = {
     "linearized_distance": ("linearized_robustness", "distance"),
     "alignment_distance": ("alignment", "distance"),
 }
+#: What lies between the alignment and the linearized robustness; the three terms sum to it, sample by sample.
+GAPS = ("direction_gap", "bias_gap")
 _PREFIX = "distance_"
 
 
@@ -39,6 +46,7 @@ class Cohort:
     Attributes:
         strengths, seeds: (S,), (R,). values: {quantity: (S, R, n)}. accuracy: (S, R).
         attacks: those that ran on every sample; only they have comparable medians.
+        details: {column of `explain`: (S, R, n)}, the terms and the profiles, which the summary leaves out.
     """
 
     strengths: Array
@@ -46,6 +54,7 @@ class Cohort:
     values: Mapping[str, Array]
     accuracy: Array
     attacks: tuple[str, ...]
+    details: Mapping[str, Array]
 
     @property
     def n(self) -> int:
@@ -74,7 +83,7 @@ class Cohort:
     @cached_property
     def medians(self) -> dict[str, Array]:
         """{quantity: (S, R)}."""
-        return {name: np.median(values, axis=-1) for name, values in self.values.items()}
+        return {name: median(values) for name, values in self.values.items()}
 
     @cached_property
     def replicates(self) -> dict[str, Array]:
@@ -94,6 +103,11 @@ class Cohort:
         """(S, R, n): samples at which all of these quantities are finite."""
         return np.logical_and.reduce([np.isfinite(self.values[name]) for name in names])
 
+    def larger(self, name: str, other: str) -> Array:
+        """(S, R): the number of samples on which |name| is larger than |other|, both finite."""
+        more = np.abs(self.values[name]) > np.abs(self.values[other])
+        return np.asarray((more & self.finite(name, other)).sum(axis=-1))
+
 
 def cohort_of(records: pd.DataFrame) -> Cohort:
     """The cohort that ``records`` (one row per model and sample) describe.
@@ -108,26 +122,30 @@ def cohort_of(records: pd.DataFrame) -> Cohort:
     if not np.array_equal(records["sample"].to_numpy(), expected):
         raise ValueError("records: the models were evaluated on different samples, expected the same for all")
     shape = (len(strengths), len(seeds), n)
-    names = [*QUANTITIES, *(name for name in records if str(name).startswith(_PREFIX))]
-    values = {str(name): records[name].to_numpy(float).reshape(shape) for name in names}
-    values = {name: array for name, array in values.items() if not np.isnan(array).any()}
+    # An attack that did not run on every sample has no median to compare.
+    attacks = tuple(str(name) for name in records if str(name).startswith(_PREFIX) and records[name].notna().all())
+    values = {name: records[name].to_numpy(float).reshape(shape) for name in (*QUANTITIES, *attacks)}
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = values["alignment"] / values["null"]
     values[TIMES_CHANCE] = np.where(
         np.isnan(ratio), 1.0, ratio
     )  # 0 / 0: a model without gradient, no better than chance
     correct = (records["label"] == records["prediction"]).to_numpy().reshape(shape)
-    attacks = tuple(name.removeprefix(_PREFIX) for name in values if name.startswith(_PREFIX))
-    return Cohort(strengths, seeds, values, correct.mean(axis=-1), attacks)
+    attacks = tuple(name.removeprefix(_PREFIX) for name in attacks)
+    columns = [c for c in records if c in (INPUT, RESIDUAL) or str(c).startswith((BIAS, FORWARD, BACK))]
+    details = {str(name): records[name].to_numpy(float).reshape(shape) for name in columns}
+    return Cohort(strengths, seeds, values, correct.mean(axis=-1), attacks, details)
 
 
 def summarise(cohort: Cohort) -> pd.DataFrame:
     """One row per model: accuracy, medians with intervals, rank correlations with intervals and pairs.
 
     ``<quantity>`` is a median over the samples, ``<quantity>_low`` and ``_high`` its 95 % bootstrap interval;
-    ``found`` is the share of samples with an adversarial, ``spearman_<pair>_n`` the number of finite pairs.
+    ``found`` is the share of samples with an adversarial, ``spearman_<pair>_n`` the number of finite pairs,
+    ``direction_larger`` and ``bias_larger`` the number of samples on which that gap is the larger one.
     """
     ranges = {name: interval(replicates) for name, replicates in cohort.replicates.items()}
+    direction, bias = (cohort.larger(*pair) for pair in (GAPS, GAPS[::-1]))
     rows = []
     for s, strength in enumerate(cohort.strengths):
         for r, seed in enumerate(cohort.seeds):
@@ -140,6 +158,7 @@ def summarise(cohort: Cohort) -> pd.DataFrame:
             }
             for name, medians in cohort.medians.items():
                 row |= _with_interval(name, medians[s, r], ranges[name][0][s, r], ranges[name][1][s, r])
+            row |= {"direction_larger": int(direction[s, r]), "bias_larger": int(bias[s, r])}
             for name in CORRELATIONS:
                 row |= _correlation(cohort, name, s, r)
             rows.append(row)

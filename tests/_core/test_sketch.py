@@ -140,14 +140,14 @@ class NoForwardMode(torch.autograd.Function):
         return 2 * x
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         return 2 * grad
 
 
 class NoSecondDerivative(NoForwardMode):
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         return 2 * grad
 
 
@@ -208,3 +208,28 @@ def test_imagenet_photographs(zoo, photographs, loop):
     part = photographs[:2].double()
     net = net.double()
     assert_same(linear_analysis(net, part), loop(lambda: linear_analysis(net, part)))
+
+
+@pytest.mark.slow
+def test_500_images_of_32_pixels_and_1000_classes(zoo, shared, loop):
+    """A trained trunk under a nearest-prototype head: class j is one of 1000 training images in feature space."""
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    transform = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)])
+    data = ImageFolder(shared / "data" / "cifar10_jpeg" / "test", transform)
+    images = torch.stack([data[int(i)][0] for i in torch.randperm(len(data))[:1500]]).double()
+    normalize, layers = zoo.load("cifar_sgd").double()
+    trunk = nn.Sequential(normalize, *layers[:-1])
+    with torch.no_grad():
+        prototypes = trunk(images[:1000])
+    head = nn.Linear(prototypes.shape[1], 1000, dtype=torch.float64)
+    with torch.no_grad():
+        head.weight.copy_(prototypes)
+        head.bias.copy_(-prototypes.square().sum(1) / 2)
+    net = nn.Sequential(trunk, head).eval()
+    x = images[1000:]
+    found = linear_analysis(net, x)
+    assert found.model_passes.double().mean() <= 50
+    exact = loop(lambda: linear_analysis(net, x, internal_batch_size=100))
+    torch.testing.assert_close(found.linearized_robustness, exact.linearized_robustness)

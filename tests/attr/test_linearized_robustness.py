@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -71,11 +72,11 @@ def test_inside_noise_tunnel_with_targets_and_extras():
     target = torch.tensor([0, 1, 2, 0])
     before = snapshot(net)
     tunnel = NoiseTunnel(LinearizedRobustness(net))
-    maps = tunnel.attribute(
+    maps: Any = tunnel.attribute(
         x, nt_type="smoothgrad", nt_samples=6, stdevs=0.05, target=target, additional_forward_args=extra
     )
     assert [m.shape for m in maps] == [t.shape for t in x]
-    still = tunnel.attribute(x, nt_samples=2, stdevs=0.0, target=target, additional_forward_args=extra)
+    still: Any = tunnel.attribute(x, nt_samples=2, stdevs=0.0, target=target, additional_forward_args=extra)
     for a, b in zip(still, LinearizedRobustness(net).attribute(x, target, extra), strict=True):
         torch.testing.assert_close(a, b)
     assert_unchanged(net, before)

@@ -30,14 +30,20 @@ def tiny_study(tmp_path_factory) -> Path:
 
 
 def make_records(strengths=(0.0, 0.1, 1.0, 10.0), seeds=(0,), n=60, *, accuracy=None, seed=0) -> pd.DataFrame:
-    """Records of models whose robustness and alignment grow with the strength and agree sample by sample."""
+    """Records of models whose robustness, alignment and linearity grow with the strength.
+
+    Robustness and alignment agree sample by sample, and the better the larger the strength.
+    """
     rng = np.random.default_rng(seed)
     base = rng.uniform(0.5, 1.5, n)
     frames = []
     for s, strength in enumerate(strengths):
         for training_seed in seeds:
             distance = base * (1 + 0.3 * s) + rng.normal(0, 0.01, n)
-            alignment = distance + rng.normal(0, 0.01, n)
+            alignment = distance + rng.normal(0, max(0.2 / 2**s, 0.01), n)
+            linearized, binarized = 1.05 * distance, 0.9 * distance
+            terms = {"input_term": 2 * binarized, "bias:0.bias": 0.5 * distance, "bias:own (add)": -0.2 * distance}
+            below = (0.2 + 0.1 * base) / (s + 1)  # of the margin at the end of the step
             correct = np.arange(n) < n * (1.0 if accuracy is None else accuracy[s])
             frames.append(
                 pd.DataFrame(
@@ -52,11 +58,20 @@ def make_records(strengths=(0.0, 0.1, 1.0, 10.0), seeds=(0,), n=60, *, accuracy=
                         "null": 0.4,
                         "excess": alignment - 0.4,
                         "rank": np.minimum(0.5 + 0.1 * s + 0.01 * base, 1),
-                        "binarized_alignment": 0.9 * distance,
-                        "linearized_robustness": 1.05 * distance,
+                        "binarized_alignment": binarized,
+                        "linearized_robustness": linearized,
+                        "direction_gap": binarized - alignment,
+                        "bias_gap": linearized - binarized,
+                        "bound": 4 * distance,
                         "distance": distance,
                         "distance_gradient": 1.2 * distance,
                         "distance_ddn": 1.01 * distance,
+                        **terms,
+                        "relative_residual": 1e-7,
+                        "deviation": below / 3,
+                        "adversarial_deviation": 0.1,
+                        **{"margin:0.5": 0.5 - below / 2, "margin:1": -below},
+                        **{"adversarial_margin:0.5": 0.6, "adversarial_margin:1": 0.0},
                     }
                 )
             )

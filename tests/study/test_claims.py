@@ -47,6 +47,36 @@ def test_flattening_is_the_curve_above_its_chord(bend, expected):
     assert statuses(records)["The rise of alignment flattens at the robust end"] == expected
 
 
+LINK = "The link of alignment and robustness is stronger in more linear models"
+
+
+@pytest.mark.parametrize(
+    ("reverse", "spread", "expected"),
+    [(False, 0.0, "supported"), (True, 0.0, "contradicted"), (False, 5.0, "not distinguishable")],
+)
+def test_the_link_is_compared_with_linearity(reverse, spread, expected):
+    """Records whose link grows with linearity; linearity reversed; and drowned in noise."""
+    records = make_records(n=100)
+    if reverse:
+        records["deviation"] = 1 - records["deviation"]
+    records["deviation"] += spread * np.random.default_rng(0).uniform(size=len(records))
+    verdict = next(v for v in verdicts(cohort_of(records)) if v.claim == LINK)
+    assert verdict.status == expected
+    assert "Over 4 models" in verdict.evidence
+    assert "of the range from −1 to 1; 100 of 100 samples" in verdict.evidence
+
+
+def test_the_link_uses_the_samples_that_are_finite_in_all_usable_models():
+    records = make_records(n=50, accuracy=(1, 1, 1, 0.1))
+    records.loc[(records["strength"] == 0.1) & (records["sample"] < 7), "deviation"] = np.nan
+    records.loc[(records["strength"] == 1.0) & (records["sample"] == 9), "distance"] = np.inf
+    records.loc[records["strength"] == 10.0, "deviation"] = np.nan
+    verdict = next(v for v in verdicts(cohort_of(records)) if v.claim == LINK)
+    assert "42 of 50 samples" in verdict.evidence
+    records.loc[records["sample"] > 1, "deviation"] = np.nan
+    assert statuses(records)[LINK] == "not testable"
+
+
 def test_a_collapsed_model_takes_no_part():
     """The collapsed model is by far the most robust one, and the least aligned: it would turn every verdict."""
     accuracy = (1.0, 1.0, 1.0, 0.2)

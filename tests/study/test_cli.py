@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from captum_alignment.study import _cohort, _evaluate
+from captum_alignment.study import _cohort, _evaluate, _records
 from captum_alignment.study._cli import main
 from captum_alignment.study._summary import cohort_of, summarise
 from tests.study.conftest import TINY
@@ -30,6 +31,7 @@ def test_a_study_writes_everything(tiny_study):
         "summary.csv",
         "report.html",
         *(f"figures/{name}.png" for name in ("alignment", "cohort", "gallery_least", "gallery_most")),
+        *(f"figures/{name}.png" for name in ("split", "terms", "linearity")),
         *(f"figures/linearized_{name}.png" for name in ("alignment", "distance")),
         *(f"models/strength-{strength}_seed-0.pt" for strength in ("0", "0.01")),
         *(f"evaluations/strength-{s}_seed-0.{kind}" for s in ("0", "0.01") for kind in ("parquet", "npz")),
@@ -44,11 +46,13 @@ def test_records_summary_and_report_agree(tiny_study):
     pd.testing.assert_frame_equal(summary, summarise(cohort_of(records)))
     medians = records.groupby("strength")["distance"].median()
     np.testing.assert_allclose(summary["distance"], medians)
+    gaps = records["direction_gap"] + records["bias_gap"]
+    np.testing.assert_allclose(records["linearized_robustness"], records["alignment"] + gaps, atol=1e-5)
     html = (tiny_study / "report.html").read_text("utf-8")
     assert f"{medians.iloc[0]:#.3g}" in html
     assert "&lt;b&gt;tiny &amp; small" in html
     assert "<b>" not in html
-    assert html.count('class="chip ') == html.count('class="ref"') == 10
+    assert html.count('class="chip ') == html.count('class="ref"') == 11
     assert "http" not in html.replace("http-equiv", "")
     assert len(html) < 5e6
 
@@ -62,7 +66,7 @@ def test_a_finished_study_repeats_nothing_but_its_summary(tiny_study, monkeypatc
     assert study(tiny_study) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert lines[-1] == str(tiny_study / "report.html")
-    assert sum(line.startswith("- ") for line in lines) == 10
+    assert sum(line.startswith("- ") for line in lines) == 11
     assert any("accuracy" in line and "ρ" in line for line in lines)
 
 
@@ -113,8 +117,6 @@ def test_a_killed_study_continues(tiny_study, tmp_path):
 
 
 def test_a_model_trained_anew_is_evaluated_anew(tiny_study, tmp_path):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(tiny_study, out)
     weights = out / "models" / "strength-0_seed-0.pt"
@@ -124,13 +126,31 @@ def test_a_model_trained_anew_is_evaluated_anew(tiny_study, tmp_path):
     np.testing.assert_array_equal(records.loc[0.0, "alignment"], records.loc[0.01, "alignment"])
 
 
+def test_evaluations_with_the_columns_of_another_version_are_repeated(tiny_study, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(tiny_study, out)
+    evaluated = []
+    whole = _evaluate.evaluate
+    monkeypatch.setattr(_evaluate, "evaluate", lambda *a, **k: evaluated.append(a) or whole(*a, **k))
+    old = out / "evaluations" / "strength-0_seed-0.parquet"
+    frame = pd.read_parquet(old).drop(columns=["deviation", "input_term"])
+    about = {"weights": _records.table_about(old)["weights"]}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(_records, "COLUMNS", 1)
+        _records.write_table(old, frame, **about)
+    monkeypatch.setattr(_cohort, "train", None)
+    assert study(out) == 0
+    assert len(evaluated) == 1
+    assert_same_records(out, tiny_study)
+
+
 def assert_same_records(out: Path, other: Path) -> None:
     found, expected = (pd.read_parquet(folder / "records.parquet") for folder in (out, other))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
 
 
 def test_a_collapsed_model_is_left_out(tmp_path, capsys):
-    options = ["--strengths", "0", "1e4", "--epochs", "8", "--train-size", "600", "--eval-size", "30"]
+    options = ["--strengths", "0", "1e4", "--epochs", "8", "--train-size", "300", "--eval-size", "30"]
     assert study(tmp_path / "out", *options) == 0
     summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("strength")
     assert summary["usable"].to_dict() == {0.0: True, 1e4: False}

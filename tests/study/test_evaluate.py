@@ -8,6 +8,7 @@ from captum_alignment.study import _evaluate
 from captum_alignment.study._cohort import Member, load_network
 from captum_alignment.study._config import ATTACKS, make_config
 from captum_alignment.study._data import load_data
+from captum_alignment.study._explain import explain
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,11 @@ def test_the_records_are_the_librarys_numbers(samples, network):
         "distance": found.distance,
         **{f"distance_{name}": value for name, value in found.by_attack.items()},
     }
-    assert {*expected, "attack"} == set(frame)
+    explained = explain(network, samples.images, analysis.rival, found.adversarials)
+    assert {*expected, *explained, "attack"} == set(frame)
     for name, value in expected.items():
         np.testing.assert_allclose(frame[name], value.numpy(), rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(frame[explained.columns], explained, rtol=1e-5, atol=1e-6)
     best = frame[["distance_gradient", "distance_ddn"]].min(axis=1)
     assert (frame["distance"] <= best * (1 + 1e-6)).all()
     np.testing.assert_array_equal(maps["image"], samples.images[maps["position"]].numpy())

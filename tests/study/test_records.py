@@ -76,7 +76,7 @@ def test_what_is_written_is_read(tmp_path):
     frame = pd.DataFrame({"x": [1.0, np.inf, np.nan], "attack": ["a", None, "b"]})
     _records.write_table(tmp_path / "t.parquet", frame, weights="abc")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), frame)
-    assert _records.table_about(tmp_path / "t.parquet") == {"schema": _records.SCHEMA, "weights": "abc"}
+    assert _records.table_about(tmp_path / "t.parquet") == {"columns": _records.COLUMNS, "weights": "abc"}
 
     arrays = {"a": np.arange(3), "b": np.ones((2, 2))}
     _records.write_arrays(tmp_path / "a.npz", arrays)

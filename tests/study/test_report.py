@@ -11,7 +11,10 @@ from captum_alignment.study._figures import alignment_figure, cohort_figure, sca
 from captum_alignment.study._gallery import gallery_figure, shown_models
 from captum_alignment.study._report import Picture, reproduce, write_report
 from captum_alignment.study._summary import cohort_of, summarise
+from captum_alignment.study._text import number
 from tests.study.conftest import make_records
+
+PICTURES = ("alignment", "cohort", "linearized_alignment", "linearized_distance", "split", "terms", "linearity")
 
 
 class Page(HTMLParser):
@@ -41,7 +44,7 @@ def render(path, records, **options) -> Page:
         verdicts=[*verdicts(cohort), Verdict("<script>x</script>", "Fig.", "supported", "")],
         basis=basis(cohort),
         summary=summarise(cohort),
-        pictures=dict.fromkeys(("alignment", "cohort", "linearized_alignment", "linearized_distance"), picture),
+        pictures=dict.fromkeys(PICTURES, picture),
         galleries=[picture, picture],
         train_size=1297,
         eval_size=60,
@@ -56,15 +59,15 @@ def test_text_is_escaped_and_nothing_is_loaded_from_elsewhere(tmp_path):
     names = {tag for tag, _ in page.tags}
     assert not names & {"script", "link", "iframe", "caption"}
     sources = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
-    assert len(sources) == 6
+    assert len(sources) == len(PICTURES) + 2
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert not any("href" in attributes for _, attributes in page.tags)
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
 
 
-def test_collapsed_models_are_labelled_in_both_tables(tmp_path):
+def test_collapsed_models_are_labelled_in_every_table(tmp_path):
     page = render(tmp_path, make_records(accuracy=(1, 1, 0.5, 0.1)))
-    assert [attributes for tag, attributes in page.tags if tag == "tr"].count({"class": "left-out"}) == 4
+    assert [attributes for tag, attributes in page.tags if tag == "tr"].count({"class": "left-out"}) == 2 * 4
 
 
 def test_one_seed_is_said_and_several_have_a_column(tmp_path):
@@ -73,7 +76,35 @@ def test_one_seed_is_said_and_several_have_a_column(tmp_path):
     assert "<th>seed</th>" not in (tmp_path / "report.html").read_text("utf-8")
     page = render(tmp_path, make_records(seeds=(0, 1)), seeds=2)
     assert "2 training seeds" in page.text
-    assert (tmp_path / "report.html").read_text("utf-8").count("<th>seed</th>") == 2
+    assert (tmp_path / "report.html").read_text("utf-8").count("<th>seed</th>") == 4
+
+
+def rows(path, table: str) -> list[str]:
+    """The text of each model's row in one of the tables."""
+    html = (path / "report.html").read_text("utf-8")
+    body = html.partition(f'<table id="{table}">')[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    return [" ".join(Page(row.replace("<", " <")).text.split()) for row in body.split("<tr")[1:]]
+
+
+def test_the_diagnosis_is_that_of_the_records(tmp_path):
+    records = make_records(strengths=(0.0, 1.0))
+    records.loc[records["sample"] < 40, "bias_gap"] = 9.0
+    render(tmp_path, records)
+    summary = summarise(cohort_of(records))
+    for row, model, (_, group) in zip(
+        rows(tmp_path, "split"), summary.to_dict("records"), records.groupby("strength"), strict=True
+    ):
+        cells = ["linearized_robustness", "alignment", "direction_gap", "bias_gap"]
+        assert [number(group[name].median()) in row for name in [*cells, "bound"]] == [True] * 5
+        low, high = number(model["direction_gap_low"]), number(model["direction_gap_high"])
+        assert f"{low} to {high}" in row
+        larger = int((group["bias_gap"].abs() > group["direction_gap"].abs()).sum())
+        assert larger >= 40
+        assert f"bias on {larger} of 60" in row
+    assert "upper bound" in (tmp_path / "report.html").read_text("utf-8")
+    for row, (_, group) in zip(rows(tmp_path, "linearity"), records.groupby("strength"), strict=True):
+        assert number(group["deviation"].median()) in row
+        assert number(group["alignment"].corr(group["distance"], "spearman")) in row
 
 
 def test_infinite_medians_are_shown_as_such(tmp_path):

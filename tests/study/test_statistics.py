@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from captum_alignment.study._statistics import bootstrap_medians, bootstrap_spearman, interval, resample, spearman
+from captum_alignment.study._statistics import (
+    bootstrap_medians,
+    bootstrap_spearman,
+    interval,
+    median,
+    resample,
+    spearman,
+)
 
 
 def test_spearman_is_scipys_row_by_row_with_ties():
@@ -30,6 +37,21 @@ def test_bootstraps_are_the_loop_over_resamples():
     correlations = np.stack([spearman(a[..., row], b[..., row]) for row in indices])
     np.testing.assert_array_equal(bootstrap_medians(a, indices), medians)
     np.testing.assert_array_equal(bootstrap_spearman(a, b, indices), correlations)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([3, 1, 2], 2),
+        ([4, 1, 2, 3], 2.5),
+        ([np.nan, 5, 1], 3),
+        ([np.nan, 5, np.inf, np.inf], np.inf),
+        ([np.nan, np.nan], np.nan),
+        ([-np.inf, np.inf], np.nan),
+    ],
+)
+def test_medians_leave_out_what_is_missing(values, expected):
+    np.testing.assert_equal(median([values, values]), [expected, expected])
 
 
 def test_chunks_change_nothing(monkeypatch):

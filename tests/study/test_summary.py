@@ -66,6 +66,29 @@ def test_an_attack_that_did_not_run_everywhere_has_no_median():
     assert cohort_of(records).attacks == ("gradient",)
 
 
+def test_the_larger_gap_is_counted_where_both_are_finite():
+    records = make_records(strengths=(0.0,), n=10)
+    records["direction_gap"] = -1.0
+    records["bias_gap"] = [2.0, -2.0, 0.5, -0.5, 0.0, 1.0, np.inf, np.inf, -np.inf, 3.0]
+    row = summarise(cohort_of(records)).iloc[0]
+    assert (row["direction_larger"], row["bias_larger"]) == (3, 3)
+
+
+def test_what_is_unknown_on_some_samples_has_the_median_of_the_others():
+    records = make_records(n=11)
+    records.loc[records["sample"] < 4, "deviation"] = np.nan
+    records.loc[records["strength"] == 10.0, "deviation"] = np.nan
+    summary = summarise(cohort_of(records))
+    np.testing.assert_allclose(summary["deviation"], records.groupby("strength")["deviation"].median())
+    assert summary["deviation_low"].isna().tolist() == [False, False, False, True]
+
+
+def test_terms_and_profiles_stay_out_of_the_summary():
+    cohort = cohort_of(make_records())
+    assert len(cohort.details) == 3 + 1 + 4
+    assert not set(cohort.details) & set(summarise(cohort))
+
+
 def test_models_on_different_samples_are_refused():
     with pytest.raises(ValueError, match="different samples"):
         cohort_of(make_records().iloc[1:])
