@@ -105,7 +105,9 @@ def linear_analysis(
 ) -> LinearAnalysis[InputsT]:
     """Alignment, linearized robustness and what lies between them (Etmann et al. 2019, Definitions 2 to 4, Theorem 1).
 
-    One forward pass and K backward passes for K classes.
+    One forward pass and K backward passes for K classes, up to 65. Beyond, and in l_2 and l_inf, a sketch of all
+    gradients finds the nearest of the rivals in a few dozen passes: every value returned is a true ratio, and the
+    probability that it is not the minimum is at most 1e-6 per sample.
 
     Args:
         forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier: an `nn.Module`, a
@@ -117,6 +119,7 @@ def linear_analysis(
         norm: p of the perturbation, 1, 2 or inf; gradients are measured in its dual q, 1/p + 1/q = 1.
         candidates: search only the rivals with that many smallest gaps; None searches all, which is the definition.
         internal_batch_size: at most that many samples per model call.
+        generator: of the sketch's random directions; None is a fixed private one, so that calls are reproducible.
 
     Raises:
         TypeError, ValueError: inputs that are not floating, empty or not finite; scores of another shape, NaN or +inf;
