@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from captum_alignment._core._inputs import ForwardFunc, Tensors, per_sample_norm, take
+from captum_alignment._core._inputs import ForwardFunc, Tensors, per_sample, per_sample_norm, take
 from captum_alignment._core._scores import invalid, run_scores
 
 # This module is the first to import foolbox, which imports GitPython, which refuses to load where there is no git
@@ -160,7 +160,7 @@ def verified(model: ScoresModel, found: Tensor, labels: Tensor, norm: float) -> 
     x, (low, high) = model.packed, model.bounds
     slack = _OUTSIDE * (high - low) if math.isfinite(high - low) else 0.0
     inside = ((found >= low - slack) & (found <= high + slack) & found.isfinite()).flatten(1).all(1)
-    mask = inside.reshape(-1, *[1] * (x.ndim - 1))
+    mask = per_sample(inside, x)
     # A rejected candidate may be NaN: the model is asked about the input instead.
     points = model.pack(model.unpack(torch.where(mask, found.clamp(low, high), x).to(x.dtype)))
     with torch.no_grad():

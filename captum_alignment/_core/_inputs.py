@@ -121,9 +121,14 @@ def _joint_norm(parts: list[Tensor], order: float) -> Tensor:
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms, 1), order, dim=1)
 
 
+def per_sample(column: Tensor, tensor: Tensor) -> Tensor:
+    """One value (N,) for each sample of ``tensor`` (N, ...), shaped to broadcast against it."""
+    return column.reshape(-1, *[1] * (tensor.ndim - 1))
+
+
 def per_sample_scale(tensors: Tensors, factors: Tensor) -> Tensors:
     """Each sample of ``tensors`` times its entry of ``factors`` (N,), in the dtype of the tensors."""
-    return tuple(t * factors.to(t.dtype).reshape(-1, *[1] * (t.ndim - 1)) for t in tensors)
+    return tuple(t * per_sample(factors.to(t.dtype), t) for t in tensors)
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import Tensors, dual, join, per_sample_norm
+from captum_alignment._core._inputs import Tensors, dual, join, per_sample, per_sample_norm
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NearestRival:
         """``self`` where ``mask`` (N,), else ``other``."""
 
         def choose(a: Tensor, b: Tensor) -> Tensor:
-            return torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+            return torch.where(per_sample(mask, a), a, b)
 
         columns = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         gradient = tuple(map(choose, *columns.pop("gradient")))

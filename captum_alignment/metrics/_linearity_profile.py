@@ -16,6 +16,7 @@ from captum_alignment._core._inputs import (
     batches,
     check_norm,
     check_same_shapes,
+    per_sample,
     per_sample_scale,
     rows,
     to_dataframe,
@@ -147,7 +148,7 @@ def _profile(
     back = torch.full_like(margin, torch.nan)
     if ends is not None:
         known = torch.stack([rows(end, end.dtype).isfinite().all(1) for end in ends]).all(0)
-        ends = tuple(torch.where(known.reshape(-1, *[1] * (u.ndim - 1)), u, v) for u, v in zip(ends, x, strict=True))
+        ends = tuple(torch.where(per_sample(known, u), u, v) for u, v in zip(ends, x, strict=True))
         with torch.no_grad():
             taken = run_scores(forward_func, ends, args).argmax(1)
         known &= taken != classes

@@ -1,24 +1,19 @@
 """DeepFool with one forward pass per step."""
 
-import math
-from typing import Any
-
-import eagerpy as ep
 import torch
-from foolbox import distances
-from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import score_function, subset, untargeted_labels
+from captum_alignment._core._foolbox import score_function, subset
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import dual, per_sample_norm
+from captum_alignment._core._inputs import dual, per_sample, per_sample_norm
+from captum_alignment.robust._attack import UntargetedAttack, check_count
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
 
 
-class DeepFool(MinimizationAttack):
+class DeepFool(UntargetedAttack):
     """Steps to the nearest linearized decision boundary until the class changes (Moosavi-Dezfooli et al. 2016).
 
     The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same arguments; the cost is
@@ -39,28 +34,16 @@ class DeepFool(MinimizationAttack):
     def __init__(
         self, *, norm: float = 2, steps: int = 50, candidates: int | None = 10, overshoot: float = 0.02
     ) -> None:
-        if norm not in (2, math.inf):
-            raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps: got {steps!r}, expected a positive integer")
-        if candidates is not None and candidates < 2:
-            raise ValueError(f"candidates: got {candidates!r}, expected at least 2 or None (all classes)")
-        self.norm = norm
-        self.steps = steps
+        super().__init__(norm=norm)
+        self.steps = check_count("steps", steps)
+        if candidates is not None:
+            check_count("candidates", candidates, least=2)
         self.candidates = candidates
         self.overshoot = overshoot
 
-    @property
-    def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return distances.l2 if self.norm == 2 else distances.linf
-
-    def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
-        raise_if_kwargs(kwargs)
-        packed, restore_type = ep.astensor_(inputs)
-        verify_input_bounds(packed, model)
-        labels = untargeted_labels(criterion)
-        start = packed.raw.detach()
-        x, total = start.clone(), torch.zeros_like(start)
+    def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
+        start, total = x, torch.zeros_like(x)
+        x = start.clone()
         active = torch.arange(len(x), device=x.device)
         reach = torch.zeros(len(x), device=x.device, dtype=x.dtype)  # the longest gradient seen
         classes: Tensor | None = None
@@ -77,7 +60,7 @@ class DeepFool(MinimizationAttack):
             step, reach[active] = self._step(graph, classes[active], reach[active])
             total[active] += step
             x[active] = (start[active] + (1 + self.overshoot) * total[active]).clamp(*model.bounds)
-        return restore_type(ep.astensor(x))
+        return x
 
     def _step(self, graph: ScoreGraph, classes: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
         """The step (N, ...) to the nearest linearized boundary, and the longest gradient seen (N,)."""
@@ -97,16 +80,12 @@ class DeepFool(MinimizationAttack):
             distance = gaps[:, k] / (length + 1e-8)
             nearer = distance < best
             best, size = torch.where(nearer, distance, best), torch.where(nearer, length, size)
-            direction = torch.where(_like(nearer, gradient), gradient, direction)
+            direction = torch.where(per_sample(nearer, gradient), gradient, direction)
         # As in Foolbox, 1e-4 further than the boundary.
         if self.norm == 2:
-            return _like((best + 1e-4) / (size + 1e-8), direction) * direction, reach
-        return _like(best + 1e-4, direction) * direction.sign(), reach
+            return per_sample((best + 1e-4) / (size + 1e-8), direction) * direction, reach
+        return per_sample(best + 1e-4, direction) * direction.sign(), reach
 
 
 def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
     return ScoreGraph(score_function(subset(model, index)), (x[index],))
-
-
-def _like(column: Tensor, x: Tensor) -> Tensor:
-    return column.reshape(-1, *[1] * (x.ndim - 1))

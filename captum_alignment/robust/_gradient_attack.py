@@ -1,22 +1,20 @@
 """The gradient attack of Etmann et al. 2019: one gradient, then a line search."""
 
 import math
-from typing import Any, Literal
 
-import eagerpy as ep
 import torch
-from foolbox import distances
-from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import subset, untargeted_labels
+from captum_alignment._core._foolbox import subset
+from captum_alignment._core._inputs import per_sample
+from captum_alignment.robust._attack import UntargetedAttack, check_count
 
 #: Halvings of the bracket that the scan found: a thousandth of a step.
 _HALVINGS = 10
 
 
-class GradientAttack(MinimizationAttack):
+class GradientAttack(UntargetedAttack):
     """Smallest x + eps·d that changes the prediction, d the direction of the loss gradient at x (one evaluation).
 
     d is ∇_x CE / ‖∇_x CE‖_2 for ``norm=2`` and its sign for ``norm=inf``, CE the cross-entropy of the label in the
@@ -33,26 +31,13 @@ class GradientAttack(MinimizationAttack):
     """
 
     def __init__(self, *, norm: float = 2, steps: int = 1000) -> None:
-        if norm not in (2, math.inf):
-            raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps: got {steps!r}, expected a positive integer")
-        self.norm = norm
-        self.steps = steps
+        super().__init__(norm=norm)
+        self.steps = check_count("steps", steps)
 
-    @property
-    def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return distances.l2 if self.norm == 2 else distances.linf
-
-    def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
-        raise_if_kwargs(kwargs)
-        packed, restore_type = ep.astensor_(inputs)
-        verify_input_bounds(packed, model)
-        labels = untargeted_labels(criterion)
+    def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         low, high = model.bounds
         if not math.isfinite(high - low):
             raise ValueError(f"bounds: got {(low, high)}, expected finite bounds (they end the line search)")
-        x = packed.raw
         step = (high - low) * (math.sqrt(x[0].numel()) if self.norm == 2 else 1.0) / self.steps
         direction = _loss_direction(model, x, labels, self.norm)
 
@@ -61,7 +46,7 @@ class GradientAttack(MinimizationAttack):
                 return subset(model, index)(moved(index, eps)).argmax(1) != labels[index]
 
         def moved(index: Tensor, eps: Tensor) -> Tensor:
-            return (x[index] + eps.reshape(-1, *[1] * (x.ndim - 1)) * direction[index]).clamp(low, high)
+            return (x[index] + per_sample(eps, x) * direction[index]).clamp(low, high)
 
         def where(mask: Tensor) -> Tensor:
             return mask.nonzero().flatten()
@@ -81,10 +66,10 @@ class GradientAttack(MinimizationAttack):
             hit = is_adversarial(solved, middle)
             high_eps, low_eps = torch.where(hit, middle, high_eps), torch.where(hit, low_eps, middle)
         eps[solved] = high_eps
-        return restore_type(ep.astensor(moved(where(eps >= 0), eps)))
+        return moved(where(eps >= 0), eps)
 
 
-def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: Literal[2] | float) -> Tensor:
+def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: float) -> Tensor:
     """The direction of ∇_x CE, also where the softmax saturates and the loss itself has lost its gradient.
 
     ∇CE = Σ_j p_j (∇Psi^j - ∇Psi^t) over j ≠ t. Normalising the p_j among themselves changes its length only.
@@ -98,5 +83,5 @@ def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: Literal[2] | 
         (gradient,) = torch.autograd.grad(others - scores[own].sum(), leaf)
     if norm != 2:
         return gradient.sign()
-    length = torch.linalg.vector_norm(gradient.flatten(1), dim=1).reshape(-1, *[1] * (x.ndim - 1))
+    length = per_sample(torch.linalg.vector_norm(gradient.flatten(1), dim=1), x)
     return torch.where(length > 0, gradient / length, 0)

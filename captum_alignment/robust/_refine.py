@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._foolbox import AttackLike, ScoresModel, run_attack, verified
+from captum_alignment._core._inputs import per_sample
 
 #: The segment is halved until its unresolved part is this share of the distance, or this many times.
 _RELATIVE, _HALVINGS = 2e-4, 30
@@ -26,7 +27,7 @@ def bisect_segment(
             break
         middle = (low + high)[index] / 2
         part = model.subset(index)
-        step = middle.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+        step = per_sample(middle, x).to(x.dtype)
         candidate, length = verified(part, torch.lerp(x[index], found[index], step), labels[index], norm)
         # Rounding to a half dtype may lengthen the step: a candidate counts only if it is nearer.
         hit = length < best[index]

@@ -1,23 +1,20 @@
 """Decoupled direction and norm, toward each of the nearest rivals."""
 
 import math
-from typing import Any
 
-import eagerpy as ep
 import torch
-from foolbox import distances
-from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import score_function, subset, untargeted_labels
-from captum_alignment._core._inputs import dual, per_sample_norm
+from captum_alignment._core._foolbox import score_function, subset
+from captum_alignment._core._inputs import dual, per_sample, per_sample_norm
+from captum_alignment.robust._attack import UntargetedAttack, check_count
 
 #: Share by which the radius shrinks or grows in the first and in the last step, and step length over radius.
 _SHRINK, _LENGTH = (0.4, 0.005), (0.5, 0.01)
 
 
-class RivalDDN(MinimizationAttack):
+class RivalDDN(UntargetedAttack):
     """Minimum-norm attack by projected descent on the margin to one rival at a time.
 
     After DDN (Rony et al. 2019): the perturbation is kept on a sphere whose radius shrinks while the point is
@@ -39,32 +36,13 @@ class RivalDDN(MinimizationAttack):
     """
 
     def __init__(self, *, norm: float = 2, likely: int = 1, others: int = 3, long: int = 75, short: int = 12) -> None:
-        if norm not in (2, math.inf):
-            raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
-        for name, value, least in (
-            ("likely", likely, 1),
-            ("others", others, 0),
-            ("long", long, 1),
-            ("short", short, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: got {value!r}, expected an integer of at least {least}")
-        self.norm = norm
-        self.likely = likely
-        self.others = others
-        self.long = long
-        self.short = short
+        super().__init__(norm=norm)
+        self.likely = check_count("likely", likely)
+        self.others = check_count("others", others, least=0)
+        self.long = check_count("long", long)
+        self.short = check_count("short", short)
 
-    @property
-    def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return distances.l2 if self.norm == 2 else distances.linf
-
-    def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
-        raise_if_kwargs(kwargs)
-        packed, restore_type = ep.astensor_(inputs)
-        verify_input_bounds(packed, model)
-        labels = untargeted_labels(criterion)
-        x = packed.raw.detach()
+    def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
             scores = score_function(model)(x)
         scores = scores.scatter(1, labels.unsqueeze(1), -torch.inf)
@@ -82,7 +60,7 @@ class RivalDDN(MinimizationAttack):
             part = subset(model, index)
             found = self._descend(part, x[index], labels[index], promising[index], self.long)
             best[index], points[index] = _nearer(*found, best[index], points[index])
-        return restore_type(ep.astensor(points))
+        return points
 
     def _descend(self, model: Model, x: Tensor, labels: Tensor, rival: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Length (N,), inf without success, and point of the nearest adversarial on the way to ``rival`` (N,)."""
@@ -108,8 +86,8 @@ class RivalDDN(MinimizationAttack):
                 radius = (margin.detach().abs() / (2 * size)).to(x.dtype).clamp(max=largest)
             else:
                 radius = (radius * torch.where(adversarial, 1 - shrink, 1 + shrink)).clamp(max=largest)
-            direction = gradient / _like(size, x) if self.norm == 2 else gradient.sign()
-            delta = self._project(delta - length * _like(radius, x) * direction, radius)
+            direction = gradient / per_sample(size, x) if self.norm == 2 else gradient.sign()
+            delta = self._project(delta - length * per_sample(radius, x) * direction, radius)
             delta = (x + delta).clamp(*model.bounds) - x
         return best, nearest
 
@@ -117,14 +95,10 @@ class RivalDDN(MinimizationAttack):
         """Onto the sphere in l_2, into the ball in l_inf."""
         if self.norm == 2:
             length = per_sample_norm((delta,), 2).to(delta.dtype).clamp(min=1e-12)
-            return delta * _like(radius / length, delta)
-        return torch.minimum(torch.maximum(delta, -_like(radius, delta)), _like(radius, delta))
+            return delta * per_sample(radius / length, delta)
+        return torch.minimum(torch.maximum(delta, -per_sample(radius, delta)), per_sample(radius, delta))
 
 
 def _nearer(length: Tensor, candidate: Tensor, best: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     wins = length < best
-    return torch.where(wins, length, best), torch.where(_like(wins, points), candidate, points)
-
-
-def _like(column: Tensor, x: Tensor) -> Tensor:
-    return column.reshape(-1, *[1] * (x.ndim - 1))
+    return torch.where(wins, length, best), torch.where(per_sample(wins, points), candidate, points)

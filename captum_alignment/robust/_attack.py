@@ -1,0 +1,43 @@
+"""What our Foolbox attacks share: two norms, one criterion, checked numbers."""
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import eagerpy as ep
+from foolbox import distances
+from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
+from foolbox.models import Model
+from torch import Tensor
+
+from captum_alignment._core._foolbox import untargeted_labels
+
+
+class UntargetedAttack(MinimizationAttack):
+    """A Foolbox attack in l_2 or l_inf that leaves the label of a `Misclassification` criterion."""
+
+    def __init__(self, *, norm: float) -> None:
+        if norm not in (2, math.inf):
+            raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
+        self.norm = norm
+
+    @property
+    def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return distances.l2 if self.norm == 2 else distances.linf
+
+    def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
+        raise_if_kwargs(kwargs)
+        packed, restore_type = ep.astensor_(inputs)
+        verify_input_bounds(packed, model)
+        return restore_type(ep.astensor(self.find(model, packed.raw.detach(), untargeted_labels(criterion))))
+
+    @abstractmethod
+    def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
+        """Adversarials for ``x``, or anything of its shape where there are none."""
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """``value``, or a `ValueError` unless it is an integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: got {value!r}, expected an integer of at least {least}")
+    return value
