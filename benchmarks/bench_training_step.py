@@ -49,6 +49,7 @@ def own_by_hand(net, x, y):
 
 
 callback = LipschitzRegularization(WEIGHT)
+module = SimpleNamespace(automatic_optimization=True)
 trainer = SimpleNamespace(
     global_step=0, accumulate_grad_batches=1, precision_plugin=SimpleNamespace(scaler=None), barebones=True
 )
@@ -56,11 +57,11 @@ trainer = SimpleNamespace(
 
 def shared_ours(net, x, y):
     """The callback's hooks in the order in which Lightning calls them."""
-    callback.on_train_batch_start(trainer, net, (x, y), 0)
+    callback.on_train_batch_start(trainer, module, (x, y), 0)
     loss = F.cross_entropy(net(x), y) / trainer.accumulate_grad_batches
-    callback.on_before_backward(trainer, net, loss)
+    callback.on_before_backward(trainer, module, loss)
     loss.backward()
-    callback.on_train_batch_end(trainer, net, None, (x, y), 0)
+    callback.on_train_batch_end(trainer, module, None, (x, y), 0)
 
 
 regularizer = LocalLipschitz(WEIGHT)
