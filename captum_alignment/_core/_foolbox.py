@@ -9,7 +9,16 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from captum_alignment._core._inputs import ForwardFunc, Tensors, per_sample, per_sample_norm, take
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    Tensors,
+    accumulation_dtype,
+    flatten,
+    per_sample,
+    per_sample_norm,
+    take,
+    unflatten,
+)
 from captum_alignment._core._scores import invalid, run_scores
 
 # This module is the first to import foolbox, which imports GitPython, which refuses to load where there is no git
@@ -79,16 +88,14 @@ class ScoresModel(PyTorchModel):
 
     def pack(self, tensors: Tensors) -> Tensor:
         """``tensors`` as the one tensor that attacks see, in at least float32."""
-        joined = tensors[0] if len(tensors) == 1 else torch.cat([t.flatten(1) for t in tensors], 1)
-        return joined.detach().to(torch.promote_types(joined.dtype, torch.float32))
+        dtype = accumulation_dtype(*(t.dtype for t in tensors))
+        return tensors[0].detach().to(dtype) if len(tensors) == 1 else flatten(tensors, dtype).detach()
 
     def unpack(self, packed: Tensor) -> Tensors:
         """The inverse of `pack`, in the dtypes of the inputs."""
         if len(self.inputs) == 1:
             return (packed.to(self.inputs[0].dtype),)
-        sizes = [math.prod(t.shape[1:]) for t in self.inputs]
-        parts = packed.split(sizes, 1)
-        return tuple(part.reshape(-1, *t.shape[1:]).to(t.dtype) for part, t in zip(parts, self.inputs, strict=True))
+        return unflatten(packed, self.inputs)
 
     def subset(self, index: Tensor) -> "ScoresModel":
         """The model of the samples ``index`` alone, with their share of the additional arguments."""

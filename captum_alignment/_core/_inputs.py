@@ -24,6 +24,14 @@ def check_norm(norm: float) -> float:
     return float(norm)
 
 
+def check_count(name: str, value: Any, least: int = 1, also: str = "") -> int:
+    """``value``, or a `ValueError` unless it is an integer >= ``least``; ``also`` names what else is allowed."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name}: got {value!r}, expected {expected}{also}")
+    return value
+
+
 def dual(norm: float) -> float:
     """The norm in which gradients are measured when perturbations are measured in ``norm``."""
     return _DUALS[norm]
@@ -93,6 +101,17 @@ def rows(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.reshape(len(tensor), -1).to(dtype)
 
 
+def flatten(tensors: Tensors, dtype: torch.dtype) -> Tensor:
+    """A tuple of tensors as one joint vector per sample (N, D) of ``dtype``."""
+    return torch.cat([rows(t, dtype) for t in tensors], 1)
+
+
+def unflatten(matrix: Tensor, like: Tensors) -> Tensors:
+    """The inverse of `flatten`: (..., D) as tensors with the features and dtypes of ``like``."""
+    parts = matrix.split([math.prod(t.shape[1:]) for t in like], -1)
+    return tuple(p.reshape(*matrix.shape[:-1], *t.shape[1:]).to(t.dtype) for p, t in zip(parts, like, strict=True))
+
+
 def per_sample_dot(a: Tensors, b: Tensors) -> Tensor:
     """<a, b> (N,) over all features of all tensors."""
     dtype = accumulation_dtype(*(t.dtype for t in (*a, *b)))
@@ -150,8 +169,8 @@ def batches(size: int | None, inputs: Tensors, *per_sample: Any) -> Iterator[tup
     Of every further value, tensors whose first dimension is the batch size are sliced, also inside a tuple
     (``additional_forward_args``); anything else is passed on whole, as Captum does.
     """
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"internal_batch_size: got {size!r}, expected a positive integer or None")
+    if size is not None:
+        check_count("internal_batch_size", size, also=" or None")
     n = len(inputs[0])
     if size is None or size >= n:
         yield (inputs, *per_sample)

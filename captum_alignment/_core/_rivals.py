@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import Tensors, dual, join, per_sample, per_sample_norm
+from captum_alignment._core._inputs import Tensors, check_count, dual, join, per_sample, per_sample_norm
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class NearestRival:
         gradient = tuple(map(choose, *columns.pop("gradient")))
         return NearestRival(gradient=gradient, **{name: choose(*pair) for name, pair in columns.items()})
 
+    def take(self, index: Tensor) -> "NearestRival":
+        """The samples ``index`` (a mask or positions)."""
+        return concatenate([self], index)
+
     def closer(self, other: "NearestRival") -> "NearestRival":
         """The nearer of two per sample; a NaN distance wins, because it could hide the minimum."""
         return other.where((other.distance < self.distance) | other.distance.isnan(), self)
@@ -48,8 +52,8 @@ def concatenate(parts: list[NearestRival], order: Tensor | None = None) -> Neare
 
 def check_candidates(candidates: int | None) -> None:
     """A `ValueError` unless ``candidates`` is None or a positive integer."""
-    if candidates is not None and (isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1):
-        raise ValueError(f"candidates: got {candidates!r}, expected a positive integer or None (all rivals)")
+    if candidates is not None:
+        check_count("candidates", candidates, also=" or None (all rivals)")
 
 
 def linearized_distance(gap: Tensor, gradient_norm: Tensor) -> Tensor:
@@ -76,8 +80,8 @@ def loop(graph: ScoreGraph, target: Tensor, gap: Tensor, norm: float, counts: Te
     for k in range(1, int(counts.max())):
         going = counts[rows] > k
         if 2 * int(going.sum()) <= len(rows):
-            finished.append((rows[~going], _rows(best, ~going)))
-            rows, best = rows[going], _rows(best, going)
+            finished.append((rows[~going], best.take(~going)))
+            rows, best = rows[going], best.take(going)
             graph = graph.subset(going.nonzero().flatten())
             best = replace(best, passes=best.passes + 1)
         going = counts[rows] > k
@@ -87,7 +91,3 @@ def loop(graph: ScoreGraph, target: Tensor, gap: Tensor, norm: float, counts: Te
         best = replace(best, passes=best.passes + going)
     finished.append((rows, best))
     return concatenate([part for _, part in finished], torch.cat([index for index, _ in finished]).argsort())
-
-
-def _rows(found: NearestRival, mask: Tensor) -> NearestRival:
-    return concatenate([found], mask.nonzero().flatten())

@@ -1,5 +1,6 @@
 """From a user's callable to scores (N, K), the class to leave, and the gaps to the others."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -11,12 +12,23 @@ from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dt
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
+def modules_behind(forward_func: Any) -> list[nn.Module]:
+    """The modules that a callable runs, as far as they can be seen.
+
+    Itself, the owner of a method, what a partial or a Foolbox model wraps, what a function closes over or names.
+    """
+    if isinstance(forward_func, nn.Module):
+        return [forward_func]
+    if inspect.isfunction(forward_func):
+        seen = inspect.getclosurevars(forward_func)
+        return [value for value in (*seen.nonlocals.values(), *seen.globals.values()) if isinstance(value, nn.Module)]
+    wrapped = (getattr(forward_func, name, None) for name in ("__self__", "func", "_model"))
+    return [module for inner in wrapped if inner is not None for module in modules_behind(inner)]
+
+
 def check_deterministic(forward_func: ForwardFunc) -> None:
-    """A `ValueError` if a module inside ``forward_func`` makes samples of a batch depend on each other or on chance."""
-    owner = getattr(forward_func, "__self__", forward_func)
-    if not isinstance(owner, nn.Module):
-        return
-    for name, module in owner.named_modules():
+    """A `ValueError` if a module behind ``forward_func`` makes a sample's scores depend on the others or on chance."""
+    for name, module in (named for owner in modules_behind(forward_func) for named in owner.named_modules()):
         uses_batch = (
             isinstance(module, nn.modules.batchnorm._BatchNorm)
             and (module.training or module.running_mean is None)

@@ -7,7 +7,7 @@ from scipy.special import gammaincinv
 from torch import Tensor
 
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import Tensors, accumulation_dtype, rows
+from captum_alignment._core._inputs import accumulation_dtype, flatten, unflatten
 from captum_alignment._core._rivals import NearestRival, concatenate, measure
 
 #: Probability, per sample, that the value returned is not the minimum.
@@ -74,7 +74,7 @@ class SketchSearch:
 
     def _deflate(self) -> tuple[Tensor, Tensor]:
         """The coordinate weights √s (n, D) and an orthonormal basis (n, D, r) of rescaled gradients."""
-        gradients = [self._flat(self.best.gradient)]
+        gradients = [flatten(self.best.gradient, self.dtype)]
         # Without the offset a near tie would be the whole mixture.
         softened = self.gap + self.gap.topk(_FEW, dim=1, largest=False).values.mean(1, keepdim=True)
         for _ in range(_BASIS - 1):
@@ -82,7 +82,7 @@ class SketchSearch:
             own = self.graph.one_hot(self.target).to(self.dtype)
             weights = own * mixture.sum(1, keepdim=True) - mixture
             weights = weights / weights.abs().amax(1, keepdim=True)  # of order 1, whatever the dtype of the scores
-            gradients.append(self._flat(self.graph.gradient(weights)))
+            gradients.append(flatten(self.graph.gradient(weights), self.dtype))
             self.passes += 1
         stack = torch.stack(gradients, 2)
         scale = torch.ones_like(stack[..., 0])
@@ -145,19 +145,16 @@ class SketchSearch:
         rivals = self.target[self.held].clone()  # a class against itself: no weight, no gradient
         rivals[position] = rival
         found = measure(self.graph, self.target[self.held], rivals, self.gap[self.held], self.norm)
-        found = concatenate([found], position)
-        closer = concatenate([self.best], index).closer(found)
-        rest = torch.ones_like(self.target, dtype=torch.bool)
-        rest[index] = False
-        others = rest.nonzero().flatten()
-        self.best = concatenate([concatenate([self.best], others), closer], torch.cat([others, index]).argsort())
+        closer = self.best.take(index).closer(found.take(position))
+        others = torch.isin(torch.arange(len(self.target), device=index.device), index, invert=True).nonzero().flatten()
+        self.best = concatenate([self.best.take(others), closer], torch.cat([others, index]).argsort())
         self.measured[index, rival] = True
         self.passes[index] += 1
 
     def _derivatives(self, index: Tensor, directions: Tensor) -> Tensor:
         """<g_j, v> (n, K, C) of all classes, for directions (n, D, C) in rescaled coordinates."""
         tangents = (directions / self.scale[index].unsqueeze(2)).movedim(2, 0)
-        slopes = self.whole.directional(index, self._unflat(tangents)).to(self.dtype)
+        slopes = self.whole.directional(index, unflatten(tangents, self.whole.inputs)).to(self.dtype)
         own = slopes.gather(2, self.target[index].expand(len(slopes), -1).unsqueeze(2))
         self.passes[index] += len(slopes)
         return (own - slopes).movedim(0, 2)
@@ -165,15 +162,3 @@ class SketchSearch:
     def _normal(self, *shape: int) -> Tensor:
         drawn = torch.randn(*shape, generator=self.generator, device=self.generator.device, dtype=self.dtype)
         return drawn.to(self.gap.device)
-
-    def _flat(self, tensors: Tensors) -> Tensor:
-        return torch.cat([rows(t, self.dtype) for t in tensors], 1)
-
-    def _unflat(self, matrix: Tensor) -> Tensors:
-        """(C, n, D) as directions (C, n, ...) of the inputs' shapes and dtypes."""
-        shapes = [x.shape[1:] for x in self.whole.inputs]
-        parts = matrix.split([math.prod(shape) for shape in shapes], 2)
-        return tuple(
-            part.reshape(*matrix.shape[:2], *x.shape[1:]).to(x.dtype)
-            for part, x in zip(parts, self.whole.inputs, strict=True)
-        )

@@ -14,10 +14,10 @@ from captum_alignment._core._inputs import (
     check_norm,
     check_same_shapes,
     dual,
+    flatten,
     per_sample_dot,
     per_sample_norm,
     ratio,
-    rows,
     unit,
 )
 from captum_alignment._core._scores import as_target, resolve_target
@@ -108,8 +108,7 @@ def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: 
     own = alignment(inputs, attributions, norm=norm)
     x, a = as_tensors(inputs), as_tensors(attributions, "attributions")
     dtype = accumulation_dtype(*(t.dtype for t in (*x, *a)))
-    maps = torch.cat([rows(t, dtype) for t in unit(a, dual(norm))], 1)
-    points = torch.cat([rows(t, dtype) for t in x], 1)
+    maps, points = flatten(unit(a, dual(norm)), dtype), flatten(x, dtype)
     n = len(points)
     # Equal maps must tie although a matrix product rounds its columns differently; ‖x‖ bounds every entry of its row.
     tolerance = 16 * torch.finfo(dtype).eps * per_sample_norm(x, norm)

@@ -14,12 +14,15 @@ from captum_alignment._core._inputs import (
     accumulation_dtype,
     as_tensors,
     batches,
+    check_count,
     check_norm,
     check_same_shapes,
+    flatten,
     per_sample,
     per_sample_scale,
     rows,
     to_dataframe,
+    unflatten,
     unit,
 )
 from captum_alignment._core._nearest import nearest_rival
@@ -113,8 +116,7 @@ def linearity_profile(
     True
     """
     norm = check_norm(norm)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: got {steps!r}, expected a positive integer")
+    check_count("steps", steps)
     tensors = checked_inputs(forward_func, inputs)
     ends = None
     if adversarials is not None:
@@ -179,8 +181,6 @@ def _steepest(gradient: Tensors, norm: float) -> Tensors:
         return unit(gradient, 2)
     if norm == torch.inf:
         return tuple(part.sign() for part in gradient)
-    flat = torch.cat([part.reshape(len(part), -1) for part in gradient], 1)
+    flat = flatten(gradient, accumulation_dtype(*(part.dtype for part in gradient)))
     index = flat.abs().argmax(1, keepdim=True)
-    one = torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index).sign())
-    parts = one.split([part[0].numel() for part in gradient], 1)
-    return tuple(part.reshape(like.shape) for part, like in zip(parts, gradient, strict=True))
+    return unflatten(torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index).sign()), gradient)

@@ -34,10 +34,3 @@ class UntargetedAttack(MinimizationAttack):
     @abstractmethod
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         """Adversarials for ``x``, or anything of its shape where there are none."""
-
-
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """``value``, or a `ValueError` unless it is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: got {value!r}, expected an integer of at least {least}")
-    return value

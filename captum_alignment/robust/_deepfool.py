@@ -6,8 +6,8 @@ from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function, subset
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import dual, per_sample, per_sample_norm
-from captum_alignment.robust._attack import UntargetedAttack, check_count
+from captum_alignment._core._inputs import check_count, dual, per_sample, per_sample_norm
+from captum_alignment.robust._attack import UntargetedAttack
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0

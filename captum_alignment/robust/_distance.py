@@ -61,7 +61,10 @@ class AdversarialDistance(Generic[InputsT]):
 
     def optimality_gap(self) -> dict[str, Tensor]:
         """{name: (N,)} each attack's distance over the smallest known: 1 is the best, inf a failure, NaN not run."""
-        return {name: column / self.distance for name, column in self.by_attack.items()}
+        return {
+            name: torch.where(column.isinf(), torch.inf, column / self.distance)
+            for name, column in self.by_attack.items()
+        }
 
     def to_dataframe(self) -> "DataFrame":
         """One row per sample: distance, attack (its name or None) and a column per attack; needs pandas."""

@@ -7,8 +7,8 @@ from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import subset
-from captum_alignment._core._inputs import per_sample
-from captum_alignment.robust._attack import UntargetedAttack, check_count
+from captum_alignment._core._inputs import check_count, per_sample
+from captum_alignment.robust._attack import UntargetedAttack
 
 #: Halvings of the bracket that the scan found: a thousandth of a step.
 _HALVINGS = 10

@@ -1,5 +1,7 @@
 """From a found adversarial to a nearer one: bisection along the segment, and over epsilon."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,8 @@ def minimise_epsilon(attack: AttackLike, model: ScoresModel, labels: Tensor, nor
     between it and its predecessor. Samples that stand at the same epsilon are attacked together.
     """
     x, (lower, upper) = model.packed, model.bounds
+    if not math.isfinite(upper - lower):
+        raise ValueError(f"bounds: got {(lower, upper)}, expected finite bounds (they end the search over epsilon)")
     largest = (upper - lower) * x[0].numel() ** (1 / norm)
     points, best = x.clone(), torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype)
     low, high = torch.zeros_like(best), torch.full_like(best, torch.inf)

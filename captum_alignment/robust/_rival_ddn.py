@@ -7,8 +7,8 @@ from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function, subset
-from captum_alignment._core._inputs import dual, per_sample, per_sample_norm
-from captum_alignment.robust._attack import UntargetedAttack, check_count
+from captum_alignment._core._inputs import check_count, dual, per_sample, per_sample_norm
+from captum_alignment.robust._attack import UntargetedAttack
 
 #: Share by which the radius shrinks or grows in the first and in the last step, and step length over radius.
 _SHRINK, _LENGTH = (0.4, 0.005), (0.5, 0.01)

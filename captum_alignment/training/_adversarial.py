@@ -10,7 +10,15 @@ from foolbox.attacks.gradient_descent_base import BaseGradientDescent
 
 from captum_alignment._core._foolbox import Bounds, ScoresModel, run_attack
 from captum_alignment._core._gradients import for_autograd
-from captum_alignment._core._inputs import ForwardFunc, InputsT, Tensors, as_tensors, check_finite, like_inputs
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    InputsT,
+    Tensors,
+    as_tensors,
+    check_count,
+    check_finite,
+    like_inputs,
+)
 from captum_alignment._core._scores import as_target, resolve_target
 from captum_alignment.training._forward import evaluating, unwrapped
 from captum_alignment.training._regularizers import check_factor
@@ -112,8 +120,7 @@ def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: floa
     if attack not in get_args(AttackName):
         raise ValueError(f"attack: got {attack!r}, expected one of {', '.join(map(repr, get_args(AttackName)))}")
     check_factor(epsilon, "epsilon")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: got {steps!r}, expected a positive integer")
+    check_count("steps", steps)
     if step_size is not None and check_factor(step_size, "step_size") == 0:
         raise ValueError("step_size: got 0, expected a positive number or None")
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_alignment._core._inputs import TensorOrTuple, per_sample_norm
+from captum_alignment._core._inputs import TensorOrTuple, check_count, per_sample_norm
 from captum_alignment.training._graph import Graph
 from captum_alignment.training._regularizers import Method, Regularizer
 
@@ -97,7 +97,6 @@ def _directions(scores: Tensor, n: int, generator: torch.Generator | None) -> Te
 
 
 def _check_projections(projections: int | None) -> int | None:
-    wrong = isinstance(projections, bool) or not isinstance(projections, (int, type(None)))
-    if wrong or (projections is not None and projections < 1):
-        raise ValueError(f"projections: got {projections!r}, expected a positive integer or None (exact)")
+    if projections is not None:
+        check_count("projections", projections, also=" or None (exact)")
     return projections

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
 from captum_alignment._core._foolbox import Bounds
-from captum_alignment._core._inputs import ForwardFunc, as_tensors, check_finite
+from captum_alignment._core._inputs import ForwardFunc, as_tensors, check_count, check_finite
 from captum_alignment.training._forward import evaluating
 from captum_alignment.training._map_store import MapStore, MapWriter
 from captum_alignment.training._regularizers import check_factor
@@ -71,8 +71,7 @@ def saliency_targets(
     if count == 0:
         raise ValueError("dataset: got no samples, expected at least one")
     for name, value in {"samples": samples, "batch_size": batch_size}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: got {value!r}, expected a positive integer")
+        check_count(name, value)
     seed = int(torch.randint(2**31, (), generator=generator or torch.Generator().manual_seed(0)))
     options: dict[str, Any] = {
         "samples_in_all": count,

@@ -1,5 +1,7 @@
+import functools
 import math
 
+import foolbox
 import pytest
 import torch
 from torch import nn
@@ -102,6 +104,18 @@ def test_training_mode_is_refused_by_name(layer):
         check_deterministic(net)
     with pytest.raises(ValueError, match="'1' is in training mode"):
         check_deterministic(net.forward)
+
+
+def test_training_mode_is_seen_through_what_wraps_a_module():
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    with pytest.warns(UserWarning, match="training mode"):
+        model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    for forward in (model, functools.partial(net), lambda x: 2 * net(x)):
+        with pytest.raises(ValueError, match="'1' is in training mode"):
+            check_deterministic(forward)
+    net.eval()
+    for forward in (model, functools.partial(net), lambda x: 2 * net(x), torch.relu, max):
+        check_deterministic(forward)
 
 
 def test_training_mode_without_effect_is_fine():

@@ -28,8 +28,9 @@ def check(net, x, result, norm, bounds=(0, 1), target=None):
     size = (adversarials - x).flatten(1).norm(norm, dim=1)
     torch.testing.assert_close(size[found], result.distance[found])
     assert torch.equal(adversarials[~found], x[~found])
-    best = torch.stack(list(result.by_attack.values())).nan_to_num(math.inf).amin(0)
-    assert (result.distance[found] <= best[found].clamp(min=0) + 1e-12).all() or (best == math.inf).any()
+    best = torch.stack(list(result.by_attack.values())).amin(0)
+    assert torch.equal(best.isfinite(), found)
+    assert (result.distance[found] <= best[found]).all()
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -141,6 +142,21 @@ def test_attacks_that_raise_or_return_another_shape_are_named_and_lose_nothing()
     assert "returned (1, 2, 8, 8), expected adversarials of shape (3, 2, 8, 8)" in result.errors["shape"]
     assert result.distance.isfinite().all()
     assert (result.attack == 3).all()
+
+
+def test_optimality_gap_is_1_for_the_best_and_inf_for_a_failure():
+    net, x = cnn(), images(4)
+    result = adversarial_distance(net, x, attacks={"none": lambda m, x, y: x, "ddn": fb.DDNAttack()}, refine=False)
+    gap = result.optimality_gap()
+    assert gap["none"].isposinf().all()
+    assert (gap["ddn"] == 1).all()
+    assert adversarial_distance(net, x, attacks={"none": lambda m, x, y: x}).optimality_gap()["none"].isposinf().all()
+
+
+def test_an_epsilon_search_needs_finite_bounds_and_says_so():
+    net, x = cnn(), images(2)
+    with pytest.warns(UserWarning, match=r"raised ValueError: bounds: got \(-inf, inf\), expected finite"):
+        adversarial_distance(net, x, attacks=fb.LinfPGD(steps=2), norm=math.inf, bounds=(-math.inf, math.inf))
 
 
 def test_out_of_memory_names_the_way_out():
