@@ -15,9 +15,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from tqdm import tqdm
 
 from captum_alignment.study._config import StudyConfig
-from captum_alignment.study._data import Data, Split
-from captum_alignment.study._models import Classifier, SmallNet
+from captum_alignment.study._networks import Classifier, SmallNet
 from captum_alignment.study._records import read_weights, write_weights
+from captum_alignment.study._splits import Data, Split
 from captum_alignment.training import LipschitzRegularization
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from captum_alignment.study._diagnosis import link, profiles, term_shares
 from captum_alignment.study._explain import BACK, FORWARD, INPUT
 from captum_alignment.study._figures import INK, MUTED, STYLE, WIDTH, band, strength_axis
-from captum_alignment.study._models import LAYERS
+from captum_alignment.study._networks import LAYERS
 from captum_alignment.study._statistics import Array, interval, median
 from captum_alignment.study._summary import Cohort
 

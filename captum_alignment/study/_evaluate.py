@@ -16,9 +16,9 @@ from captum_alignment.metrics import alignment_null
 from captum_alignment.robust import DeepFool, GradientAttack
 from captum_alignment.study._cohort import Member, load_network, members
 from captum_alignment.study._config import PORTFOLIOS, StudyConfig
-from captum_alignment.study._data import Data, Split
 from captum_alignment.study._explain import explain
 from captum_alignment.study._records import COLUMNS, file_hash, read_arrays, table_about, write_arrays, write_table
+from captum_alignment.study._splits import Data, Split
 
 #: Samples per attack run. Carlini-Wagner stops early on the whole batch's loss, so this is part of the method.
 _BATCH = 100

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from captum_alignment.study._claims import Verdict, basis, verdicts
 from captum_alignment.study._cohort import members, train_cohort
 from captum_alignment.study._config import StudyConfig
-from captum_alignment.study._data import Data, load_data
 from captum_alignment.study._diagnosis import gaps_sentence, residual_sentence
 from captum_alignment.study._diagnosis_figures import linearity_figure, split_figure, terms_figure
 from captum_alignment.study._evaluate import evaluate_cohort, read_gallery
@@ -19,6 +18,7 @@ from captum_alignment.study._figures import alignment_figure, cohort_figure, sca
 from captum_alignment.study._gallery import gallery_figure, shown_models
 from captum_alignment.study._records import open_folder, whole_file, write_table, write_text
 from captum_alignment.study._report import Picture, write_report
+from captum_alignment.study._splits import Data, load_data
 from captum_alignment.study._summary import CORRELATIONS, Cohort, cohort_of, summarise
 from captum_alignment.study._text import number
 

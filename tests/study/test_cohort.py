@@ -6,8 +6,8 @@ from lightning.pytorch import Callback
 
 from captum_alignment.study._cohort import Member, build_network, load_network, members, train, train_cohort
 from captum_alignment.study._config import make_config
-from captum_alignment.study._data import load_data
-from captum_alignment.study._models import SmallNet
+from captum_alignment.study._networks import SmallNet
+from captum_alignment.study._splits import load_data
 
 CPU = torch.device("cpu")
 CONFIG = make_config(strengths=(0.3, 0.0), epochs=2, train_size=100, eval_size=20, seeds=2, seed=5)

@@ -5,7 +5,7 @@ import pytest
 from captum_alignment.study._diagnosis import gaps_sentence, link, profiles, residual_sentence, term_shares
 from captum_alignment.study._diagnosis_figures import linearity_figure, split_figure, terms_figure
 from captum_alignment.study._explain import BACK, BIAS, FORWARD
-from captum_alignment.study._models import LAYERS
+from captum_alignment.study._networks import LAYERS
 from captum_alignment.study._statistics import median, resample
 from captum_alignment.study._summary import cohort_of
 from tests.study.conftest import make_records

@@ -7,8 +7,8 @@ from captum_alignment.metrics import alignment_null
 from captum_alignment.study import _evaluate
 from captum_alignment.study._cohort import Member, load_network
 from captum_alignment.study._config import ATTACKS, make_config
-from captum_alignment.study._data import load_data
 from captum_alignment.study._explain import explain
+from captum_alignment.study._splits import load_data
 
 
 @pytest.fixture(scope="module")

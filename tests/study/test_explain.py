@@ -6,9 +6,9 @@ from torch import nn
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import linearity_profile
 from captum_alignment.study._config import make_config
-from captum_alignment.study._data import load_data
 from captum_alignment.study._explain import BACK, BIAS, FORWARD, explain
-from captum_alignment.study._models import LAYERS, SmallNet
+from captum_alignment.study._networks import LAYERS, SmallNet
+from captum_alignment.study._splits import load_data
 
 
 @pytest.fixture(scope="module")

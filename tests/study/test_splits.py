@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from captum_alignment.study._config import make_config
-from captum_alignment.study._data import load_data
+from captum_alignment.study._splits import load_data
 
 
 def test_digits_are_images_in_the_unit_interval():
