@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs
+from captum_alignment._core._gradients import checked_inputs
 from captum_alignment._core._inputs import (
     ForwardFunc,
     TensorOrTuple,
@@ -25,8 +25,8 @@ from captum_alignment._core._inputs import (
     unflatten,
     unit,
 )
-from captum_alignment._core._nearest import nearest_rival
-from captum_alignment._core._scores import as_target, resolve_target, run_scores
+from captum_alignment._core._scores import run_scores
+from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -91,6 +91,7 @@ def linearity_profile(
     norm: float = 2,
     steps: int = 10,
     adversarials: TensorOrTuple | None = None,
+    analysis: LinearAnalysis[Any] | None = None,
     internal_batch_size: int | None = None,
 ) -> LinearityProfile:
     """m(t) = Psi†(x + t·e) / Psi†(x) along the shortest step e to the linearized boundary, t in [0, 1].
@@ -98,7 +99,8 @@ def linearity_profile(
     Psi† is the margin over the rival whose linearized boundary is nearest (Etmann et al. 2019, Definition 4). In l_2,
     e = -rho~ g†/‖g†‖; in l_inf, -rho~ sign(g†); in l_1 the step changes the one feature with the largest gradient.
     Their Lemma 1 makes rho = rho~ where the scores are affine around x: the profile shows whether they are. The inputs
-    are not kept in bounds. The passes of the search for the rival, and then one forward pass per step.
+    are not kept in bounds. The passes of the search for the rival, unless ``analysis`` brings its result, and then one
+    forward pass per step.
 
     Args:
         forward_func, inputs, target, additional_forward_args, internal_batch_size: as in `linear_analysis`.
@@ -106,10 +108,12 @@ def linearity_profile(
         steps: the number of steps from t = 0 to t = 1.
         adversarials: shaped like ``inputs``; a sample that is not finite, or not predicted otherwise than the class to
             leave, has none, which is what `adversarial_distance` returns where no attack succeeded.
+        analysis: what `linear_analysis` returned for the same arguments: its search is not repeated, and ``target`` is
+            its target.
 
     Raises:
         TypeError, ValueError: as `linear_analysis`; ``steps`` that is not a positive integer; adversarials of other
-            shapes than the inputs.
+            shapes than the inputs; an ``analysis`` of other inputs, or beside a ``target``.
 
     >>> profile = linearity_profile(torch.nn.Linear(4, 3).double(), torch.rand(5, 4).double(), steps=2)
     >>> torch.allclose(profile.margin, torch.tensor([1, 0.5, 0]).double())
@@ -122,42 +126,52 @@ def linearity_profile(
     if adversarials is not None:
         ends = as_tensors(adversarials, "adversarials")
         check_same_shapes(tensors, ends, "adversarials")
-    classes = as_target(target, len(tensors[0]))
+    if analysis is None:
+        analysis = linear_analysis(
+            forward_func,
+            inputs,
+            target,
+            additional_forward_args,
+            norm=norm,
+            internal_batch_size=internal_batch_size,
+        )
+    elif target is not None:
+        raise ValueError("target: got one beside analysis, expected only one of them (the analysis has its own)")
+    gradient = as_tensors(analysis.binarized_gradient, "analysis")
+    check_same_shapes(tensors, gradient, "analysis")
+    found = (analysis.target, analysis.rival, analysis.linearized_robustness, gradient)
     t = torch.arange(steps + 1, device=tensors[0].device, dtype=accumulation_dtype(tensors[0].dtype)) / steps
     parts = [
-        _profile(forward_func, x, args, c, adv, norm, t)
-        for x, args, c, adv in batches(internal_batch_size, tensors, additional_forward_args, classes, ends)
+        _profile(forward_func, x, args, *part, norm, t)
+        for x, args, *part in batches(internal_batch_size, tensors, additional_forward_args, ends, found)
     ]
-    return LinearityProfile(t, *map(torch.cat, zip(*parts, strict=True)))
+    return LinearityProfile(t, *map(torch.cat, zip(*parts, strict=True)), analysis.target, analysis.rival)
 
 
 def _profile(
     forward_func: ForwardFunc,
     x: Tensors,
     args: Any,
-    target: Tensor | None,
     ends: Tensors | None,
+    found: tuple[Tensor, Tensor, Tensor, Tensors],
     norm: float,
     t: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    graph = ScoreGraph(forward_func, x, args)
-    classes = resolve_target(target, graph.scores)
-    nearest = nearest_rival(graph, classes, norm)
-    del graph
+) -> tuple[Tensor, Tensor]:
+    target, rival, distance, gradient = found
     x = tuple(part.detach() for part in x)
-    step = per_sample_scale(_steepest(nearest.gradient, norm), -nearest.distance)
-    margin = _along(forward_func, x, step, args, classes, nearest.rival, t)
+    step = per_sample_scale(_steepest(gradient, norm), -distance)
+    margin = _along(forward_func, x, step, args, target, rival, t)
     back = torch.full_like(margin, torch.nan)
     if ends is not None:
-        known = torch.stack([rows(end, end.dtype).isfinite().all(1) for end in ends]).all(0)
-        ends = tuple(torch.where(per_sample(known, u), u, v) for u, v in zip(ends, x, strict=True))
+        finite = torch.stack([rows(end, end.dtype).isfinite().all(1) for end in ends]).all(0)
+        ends = tuple(torch.where(per_sample(finite, u), u, v) for u, v in zip(ends, x, strict=True))
         with torch.no_grad():
             taken = run_scores(forward_func, ends, args).argmax(1)
-        known &= taken != classes
+        finite &= taken != target
         segment = tuple(end - part for end, part in zip(ends, x, strict=True))
-        found = _along(forward_func, x, segment, args, classes, taken, t)
-        back = torch.where(known.unsqueeze(1), found, torch.nan)
-    return margin, back, classes, nearest.rival
+        along = _along(forward_func, x, segment, args, target, taken, t)
+        back = torch.where(finite.unsqueeze(1), along, torch.nan)
+    return margin, back
 
 
 @torch.no_grad()

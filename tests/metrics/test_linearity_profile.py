@@ -139,3 +139,26 @@ def test_bad_input_is_named():
         linearity_profile(net, x, norm=3)
     with pytest.raises(ValueError, match="training mode"):
         linearity_profile(cnn().train(), images())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_analysis_saves_the_search(norm):
+    net, x = cnn(), images()
+    found = linear_analysis(net, x, norm=norm)
+    calls = []
+    handle = net.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    profile = linearity_profile(net, x, norm=norm, steps=3, analysis=found, internal_batch_size=3)
+    handle.remove()
+    assert calls == [False] * 4 * math.ceil(len(x) / 3)  # one forward pass per step, and nothing else
+    expected = linearity_profile(net, x, norm=norm, steps=3)
+    torch.testing.assert_close(profile.margin, expected.margin)
+    assert torch.equal(profile.rival, expected.rival)
+
+
+def test_an_analysis_must_be_of_these_inputs():
+    net, x = cnn(), images()
+    found = linear_analysis(net, x[:3])
+    with pytest.raises(ValueError, match="analysis: got shapes"):
+        linearity_profile(net, x, analysis=found)
+    with pytest.raises(ValueError, match="target: got one beside analysis"):
+        linearity_profile(net, x[:3], 1, analysis=found)
