@@ -18,7 +18,7 @@ from benchmarks._timing import DEVICE, machine, seconds, table
 from benchmarks._zoo import available, images, network
 from captum_alignment import adversarial_distance
 
-FULL = {"mnist_mlp": 100, "mnist_cnn": 100, "mnist_kw": 100, "mnist_madry": 100, "cifar_resnet20": 10}
+FULL = {"mnist_mlp": 100, "mnist_cnn": 100, "mnist_kw": 100, "mnist_madry": 100, "cifar_resnet20": 24}
 SHORT = {"mnist_mlp": 50}
 
 

@@ -1,5 +1,7 @@
 """DeepFool with one forward pass per step."""
 
+from typing import NamedTuple
+
 import torch
 from foolbox.models import Model
 from torch import Tensor
@@ -11,14 +13,34 @@ from captum_alignment.robust._attack import UntargetedAttack
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
+#: Relative change up to which two gradients are one, measured twice: rounding, while the linear piece is the same.
+_SAME = 1e-4
+#: A backward pass over less than this share of a graph's samples is worth another forward pass over them alone.
+_SHRINK = 0.9
+
+
+class _Samples(NamedTuple):
+    """The samples that still have their class, and what the steps so far tell about them."""
+
+    place: Tensor  # (n,) in the batch
+    start: Tensor  # (n, ...)
+    total: Tensor  # (n, ...) the sum of the steps
+    classes: Tensor  # (n, C) candidates: their own class, then the rivals
+    nearest: Tensor  # (n,) the column of the rival of the last step
+    direction: Tensor  # (n, ...) its gradient there
+    lengths: Tensor  # (n, C - 1) gradient lengths of the rivals on the present linear piece, 0 where not measured
+    reach: Tensor  # (n,) the longest gradient seen so far, inf before the first step
 
 
 class DeepFool(UntargetedAttack):
     """Steps to the nearest linearized decision boundary until the class changes (Moosavi-Dezfooli et al. 2016).
 
     The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same arguments; the cost is
-    not: one forward pass per step serves all rivals, finished samples leave the batch, and rivals are tried in order of
-    their gap only as long as one of them can be nearest, given that no gradient is twice as long as all seen before.
+    not: one forward pass per step serves all rivals, finished samples leave the batch, and a sample takes no backward
+    pass for rivals that cannot be nearest. The first step measures all rivals. From then on, a rival is skipped where
+    it would be nearest only with a gradient more than twice as long as all that the sample has seen; or, while the
+    gradient of the last step's rival comes back unchanged (the sample is still on one linear piece of the network),
+    longer than its own there. Neither is a bound: a network whose gradients grow faster may lead elsewhere.
 
     Args:
         norm: 2 or inf.
@@ -42,49 +64,74 @@ class DeepFool(UntargetedAttack):
         self.overshoot = overshoot
 
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
-        start, total = x, torch.zeros_like(x)
-        x = start.clone()
-        active = torch.arange(len(x), device=x.device)
-        reach = torch.zeros(len(x), device=x.device, dtype=x.dtype)  # the longest gradient seen
-        classes: Tensor | None = None
+        x = x.clone()
+        samples: _Samples | None = None
         for _ in range(self.steps):
-            graph = _graph(model, x, active)
-            if classes is None:
-                classes = graph.scores.detach().argsort(1, descending=True)[:, : self.candidates]
-            going = graph.scores.argmax(1) == labels[active]
-            if not going.all():
-                active = active[going]
-                if not len(active):
-                    break
-                graph = _graph(model, x, active)  # cheaper than to drag finished samples through the backward passes
-            step, reach[active] = self._step(graph, classes[active], reach[active])
-            total[active] += step
-            x[active] = (start[active] + (1 + self.overshoot) * total[active]).clamp(*model.bounds)
+            index = torch.arange(len(x), device=x.device) if samples is None else samples.place
+            graph = _graph(model, x, index)
+            samples = samples or self._begin(x.clone(), index, graph.scores.detach())
+            going = graph.scores.argmax(1) == labels[index]
+            if not going.any():
+                break
+            samples = _Samples(*(part[going] for part in samples))
+            samples = self._step(model, x, graph, going.nonzero().flatten(), samples)
+            x[samples.place] = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
         return x
 
-    def _step(self, graph: ScoreGraph, classes: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-        """The step (N, ...) to the nearest linearized boundary, and the longest gradient seen (N,)."""
-        own, rivals = classes[:, :1], classes[:, 1:]
-        scores = graph.scores.detach()
-        gaps, order = (scores.gather(1, own) - scores.gather(1, rivals)).abs().sort(dim=1, stable=True)
-        rivals = rivals.gather(1, order)
-        weights = graph.one_hot(own.squeeze(1))
-        best = torch.full_like(reach, torch.inf)
-        size, direction = torch.zeros_like(reach), torch.zeros_like(graph.inputs[0])
-        for k in range(rivals.shape[1]):
-            if k and not (gaps[:, k] < best * _REACH * reach).any():
-                break  # gaps are sorted: no later rival of any sample can be nearer either
-            (gradient,) = graph.gradient(graph.one_hot(rivals[:, k]) - weights)
-            length = per_sample_norm((gradient,), dual(self.norm)).to(reach.dtype)
-            reach = torch.maximum(reach, length)
-            distance = gaps[:, k] / (length + 1e-8)
-            nearer = distance < best
-            best, size = torch.where(nearer, distance, best), torch.where(nearer, length, size)
-            direction = torch.where(per_sample(nearer, gradient), gradient, direction)
+    def _begin(self, x: Tensor, index: Tensor, scores: Tensor) -> _Samples:
+        classes = scores.argsort(1, descending=True)[:, : self.candidates]
+        zeros = torch.zeros_like(x)
+        lengths = x.new_zeros(len(x), classes.shape[1] - 1)
+        reach = x.new_full((len(x),), torch.inf)
+        return _Samples(index, x, zeros, classes, torch.zeros_like(index), zeros, lengths, reach)
+
+    def _step(self, model: Model, x: Tensor, graph: ScoreGraph, rows: Tensor, samples: _Samples) -> _Samples:
+        """The samples, which lie in the ``rows`` of the graph, after a step to the nearest linearized boundary."""
+        own, rivals = samples.classes[:, :1], samples.classes[:, 1:]
+        scores = graph.scores.detach()[rows]
+        gaps = (scores.gather(1, own) - scores.gather(1, rivals)).abs()
+        best = torch.full_like(samples.reach, torch.inf)
+        lengths, nearest, direction = samples.lengths.clone(), samples.nearest.clone(), samples.direction.clone()
+        unasked = torch.ones_like(gaps, dtype=torch.bool)
+        inside = asking = torch.arange(len(gaps), device=x.device)  # the samples of the graph, and those that need it
+        column, longest = nearest, samples.reach  # the rival that each sample asks for: first that of its last step
+        for k in range(gaps.shape[1]):
+            if k:
+                longest = torch.maximum(longest, lengths.amax(1))
+                bound = torch.where(lengths > 0, (1 + _SAME) * lengths, _REACH * longest.unsqueeze(1))
+                promise, column = torch.where(unasked, gaps / bound, torch.inf).min(1)
+                asking = (promise < best).nonzero().flatten()
+                if not len(asking):
+                    break
+            if len(asking) < _SHRINK * len(graph.scores):
+                graph = _graph(model, x, samples.place[asking])
+                inside, rows = asking, torch.arange(len(asking), device=x.device)
+            asked = column[inside]
+            weights = torch.zeros_like(graph.scores)
+            weights[rows, rivals[inside, asked]] = 1
+            weights[rows, own[inside, 0]] = -1
+            gradient = graph.gradient(weights)[0][rows]
+            length = per_sample_norm((gradient,), dual(self.norm)).to(x.dtype)
+            if not k:
+                change = per_sample_norm((gradient - direction,), dual(self.norm)).to(x.dtype)
+                lengths[change > _SAME * length] = 0
+            lengths[inside, asked] = length
+            unasked[inside, asked] = False
+            distance = gaps[inside, asked] / (length + 1e-8)
+            nearer = distance < best[inside]
+            won = inside[nearer]
+            best[won], nearest[won], direction[won] = distance[nearer], asked[nearer], gradient[nearer]
+        longest = torch.maximum(longest, lengths.amax(1))
+        reach = torch.where(longest.isinf(), lengths.amax(1), longest)
         # As in Foolbox, 1e-4 further than the boundary.
         if self.norm == 2:
-            return per_sample((best + 1e-4) / (size + 1e-8), direction) * direction, reach
-        return per_sample(best + 1e-4, direction) * direction.sign(), reach
+            size = lengths.gather(1, nearest.unsqueeze(1)).squeeze(1)
+            step = per_sample((best + 1e-4) / (size + 1e-8), direction) * direction
+        else:
+            step = per_sample(best + 1e-4, direction) * direction.sign()
+        return samples._replace(
+            total=samples.total + step, nearest=nearest, direction=direction, lengths=lengths, reach=reach
+        )
 
 
 def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:

@@ -35,12 +35,11 @@ def _paper_linf() -> dict[str, AttackLike]:
 
 
 def _fast(norm: float) -> dict[str, AttackLike]:
-    return {"deepfool": DeepFool(norm=norm, steps=20), "rival-ddn": RivalDDN(norm=norm)}
+    return {"rival-ddn": RivalDDN(norm=norm)}
 
 
 def _thorough(norm: float) -> dict[str, AttackLike]:
-    thorough = RivalDDN(norm=norm, likely=3, others=6, long=100)
-    return {"deepfool": DeepFool(norm=norm, steps=20), "rival-ddn": thorough}
+    return {"rival-ddn": RivalDDN(norm=norm, rivals=9, likely=3, short=12, medium=60, long=90)}
 
 
 def _fast_l1() -> dict[str, AttackLike]:

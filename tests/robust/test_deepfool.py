@@ -6,6 +6,7 @@ import torch
 from foolbox import attacks as fb
 
 from captum_alignment import adversarial_distance
+from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment.robust import DeepFool
 from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
 
@@ -26,7 +27,7 @@ def test_iterates_are_foolbox_s(norm, candidates):
 
 def test_real_networks(zoo, mnist):
     x = mnist[0][:20].double()
-    for name in ("mnist_mlp", "mnist_cnn", "mnist_kw"):
+    for name in ("mnist_mlp", "mnist_cnn", "mnist_kw", "mnist_madry"):
         net = zoo.load(name).double()
         model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
         for norm, peer in PEERS.items():
@@ -46,6 +47,50 @@ def test_one_forward_per_step_and_finished_samples_leave():
     assert attack[-1] < 30
     # One forward for each step, and one more only where samples have left the batch.
     assert len(attack) <= 6 + len(set(attack))
+
+
+def backward_sizes(monkeypatch, attack, model, x, label):
+    """The samples of each backward pass of ``attack``."""
+    sizes, gradient = [], ScoreGraph.gradient
+    monkeypatch.setattr(ScoreGraph, "gradient", lambda self, w: (sizes.append(len(w)), gradient(self, w))[1])
+    attack.run(model, x, label)
+    return sizes
+
+
+def test_on_one_linear_piece_a_step_takes_one_backward_pass(monkeypatch):
+    line, x = torch.nn.Linear(6, 5, dtype=torch.float64).eval(), torch.rand(8, 6, dtype=torch.float64)
+    model = foolbox.PyTorchModel(line, bounds=(-50, 50), device="cpu")
+    # Undershooting steps: the boundary is never crossed, and the piece never left.
+    attack = DeepFool(steps=7, overshoot=-0.9)
+    sizes = backward_sizes(monkeypatch, attack, model, x, line(x).argmax(1))
+    # Each step asks for the last rival, then nobody asks again; only the first step asks for all four.
+    assert sizes == [8] * (4 + 6)
+
+
+def test_only_samples_that_need_another_rival_take_the_pass(monkeypatch):
+    net, x = mlp(k=12), torch.rand(40, 6, dtype=torch.float64)
+    model = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu")
+    sizes = backward_sizes(monkeypatch, DeepFool(), model, x, net(x).argmax(1))
+    assert sizes[:9] == [40] * 9
+    assert min(sizes) < 20
+
+
+@pytest.mark.parametrize("norm", PEERS)
+def test_screening_never_misses_on_random_networks(norm):
+    for seed in range(12):
+        torch.manual_seed(seed)
+        layers = [
+            torch.nn.Linear(3, 8),
+            torch.nn.ReLU(),
+            torch.nn.Linear(8, 8),
+            torch.nn.ReLU(),
+            torch.nn.Linear(8, 12),
+        ]
+        net, x = torch.nn.Sequential(*layers).double().eval(), torch.rand(20, 3, dtype=torch.float64)
+        model = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu")
+        ours = DeepFool(norm=norm).run(model, x, net(x).argmax(1))
+        theirs = PEERS[norm](candidates=10).run(model, x, net(x).argmax(1))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
 def test_already_misclassified_samples_stay():
