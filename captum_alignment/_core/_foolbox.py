@@ -19,6 +19,7 @@ from captum_alignment._core._inputs import (
     take,
     unflatten,
 )
+from captum_alignment._core._random import seeded
 from captum_alignment._core._scores import invalid, run_scores
 
 # This module is the first to import foolbox, which imports GitPython, which refuses to load where there is no git
@@ -149,9 +150,7 @@ def run_attack(attack: AttackLike, model: ScoresModel, labels: Tensor, epsilon: 
     Reproducible: chance comes from a private seed, and the global generators stay where they were.
     """
     x = model.packed
-    devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
-        torch.manual_seed(0)
+    with seeded(0, x.device), torch.inference_mode(False), torch.enable_grad():
         if isinstance(attack, Attack):
             found, _, _ = attack(model, x.clone(), Misclassification(labels), epsilons=epsilon)
         else:

@@ -72,11 +72,20 @@ def check_finite(tensors: Tensors, name: str) -> None:
         )
 
 
-def check_same_shapes(inputs: Tensors, others: Tensors, name: str) -> None:
-    """A `ValueError` unless ``others`` has the shapes of ``inputs``."""
+def check_same_shapes(inputs: Tensors, others: Tensors, name: str, of: str = "the inputs") -> None:
+    """A `ValueError` unless ``others``, called ``name``, has the shapes of ``inputs``, called ``of``."""
     got, expected = [tuple(t.shape) for t in others], [tuple(t.shape) for t in inputs]
     if got != expected:
-        raise ValueError(f"{name}: got shapes {got}, expected those of the inputs, {expected}")
+        raise ValueError(f"{name}: got shapes {got}, expected those of {of}, {expected}")
+
+
+def as_images(tensors: Tensors) -> Tensor:
+    """The one batch of images that ``tensors`` consists of, else a `ValueError`."""
+    if len(tensors) != 1 or tensors[0].ndim != 4:
+        raise ValueError(
+            f"inputs: got shapes {[tuple(t.shape) for t in tensors]}, expected one batch of images (N, C, H, W)"
+        )
+    return tensors[0]
 
 
 def like_inputs(tensors: Tensors, inputs: InputsT) -> InputsT:

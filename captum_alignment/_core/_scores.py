@@ -26,9 +26,9 @@ def modules_behind(forward_func: Any) -> list[nn.Module]:
     return [module for inner in wrapped if inner is not None for module in modules_behind(inner)]
 
 
-def check_deterministic(forward_func: ForwardFunc) -> None:
-    """A `ValueError` if a module behind ``forward_func`` makes a sample's scores depend on the others or on chance."""
-    for name, module in (named for owner in modules_behind(forward_func) for named in owner.named_modules()):
+def check_deterministic(forward_func: ForwardFunc, name: str = "forward_func") -> None:
+    """A `ValueError` if a module behind ``forward_func`` makes a sample's results depend on the others or on chance."""
+    for path, module in (named for owner in modules_behind(forward_func) for named in owner.named_modules()):
         uses_batch = (
             isinstance(module, nn.modules.batchnorm._BatchNorm)
             and (module.training or module.running_mean is None)
@@ -38,8 +38,9 @@ def check_deterministic(forward_func: ForwardFunc) -> None:
         if uses_batch or is_random:
             kind = "batch norm" if uses_batch else "dropout"
             raise ValueError(
-                f"forward_func: {kind} {name!r} is in training mode, so a sample's scores depend on "
-                f"{'the other samples' if uses_batch else 'chance'}; call model.eval() first"
+                f"{name}: {kind} {path!r} is in training mode, so a sample's results depend on "
+                f"{'the other samples' if uses_batch else 'chance'}; "
+                f"call {'model' if name == 'forward_func' else name}.eval() first"
             )
 
 

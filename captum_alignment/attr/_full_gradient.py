@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from captum_alignment._core._biases import Trace, contribution, traces
 from captum_alignment._core._captum import GradientAttribution, log_usage
 from captum_alignment._core._gradients import checked_inputs
-from captum_alignment._core._inputs import ForwardFunc, InputsT, accumulation_dtype, like_inputs, rows
+from captum_alignment._core._inputs import ForwardFunc, InputsT, accumulation_dtype, as_images, like_inputs, rows
 from captum_alignment._core._scores import as_target, resolve_target
 
 
@@ -74,9 +74,7 @@ class FullGradient(GradientAttribution):
         if return_convergence_delta and self.absolute:
             raise ValueError("return_convergence_delta: only defined with absolute=False")
         tensors = checked_inputs(self.forward_func, inputs)
-        if len(tensors) != 1 or tensors[0].ndim != 4:
-            shapes = [tuple(t.shape) for t in tensors]
-            raise ValueError(f"inputs: got shapes {shapes}, expected one batch of images (N, C, H, W)")
+        as_images(tensors)
         classes = as_target(target, len(tensors[0]))
         found = [
             self._explain(trace, t) for trace, t in traces(self.forward_func, tensors, additional_forward_args, classes)

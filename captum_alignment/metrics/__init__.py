@@ -1,19 +1,30 @@
 """Per-sample metrics, called like `captum.metrics`: functions that return a tensor (N,) or named tensors (N,)."""
 
+from captum_alignment._core._statistics import median_interval
 from captum_alignment.metrics._alignment import Alignment, AlignmentNull, alignment, alignment_null
+from captum_alignment.metrics._deletion import DeletionCurve, deletion_curve
 from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecomposition, homogeneous_decomposition
 from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
 from captum_alignment.metrics._linearity_profile import LinearityProfile, linearity_profile
+from captum_alignment.metrics._randomization import RandomizationCheck, randomization_check, rank_correlation
+from captum_alignment.metrics._removal import remove_features
 
 __all__ = [
     "Alignment",
     "AlignmentNull",
+    "DeletionCurve",
     "HomogeneousDecomposition",
     "LinearAnalysis",
     "LinearityProfile",
+    "RandomizationCheck",
     "alignment",
     "alignment_null",
+    "deletion_curve",
     "homogeneous_decomposition",
     "linear_analysis",
     "linearity_profile",
+    "median_interval",
+    "randomization_check",
+    "rank_correlation",
+    "remove_features",
 ]

@@ -129,7 +129,7 @@ def linearity_profile(
     if analysis is None:
         analysis = linear_analysis(
             forward_func,
-            inputs,
+            tensors,
             target,
             additional_forward_args,
             norm=norm,
@@ -142,10 +142,11 @@ def linearity_profile(
     found = (analysis.target, analysis.rival, analysis.linearized_robustness, gradient)
     t = torch.arange(steps + 1, device=tensors[0].device, dtype=accumulation_dtype(tensors[0].dtype)) / steps
     parts = [
-        _profile(forward_func, x, args, *part, norm, t)
-        for x, args, *part in batches(internal_batch_size, tensors, additional_forward_args, ends, found)
+        _profile(forward_func, x, args, adv, known, norm, t)
+        for x, args, adv, known in batches(internal_batch_size, tensors, additional_forward_args, ends, found)
     ]
-    return LinearityProfile(t, *map(torch.cat, zip(*parts, strict=True)), analysis.target, analysis.rival)
+    margin, back = map(torch.cat, zip(*parts, strict=True))
+    return LinearityProfile(t, margin, back, analysis.target, analysis.rival)
 
 
 def _profile(

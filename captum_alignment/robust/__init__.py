@@ -4,6 +4,14 @@ import captum_alignment._core._foolbox  # noqa: F401 - before any other import o
 from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._distance import AdversarialDistance, adversarial_distance
 from captum_alignment.robust._gradient_attack import GradientAttack
+from captum_alignment.robust._perturbation import FoolboxPerturbation
 from captum_alignment.robust._rival_ddn import RivalDDN
 
-__all__ = ["AdversarialDistance", "DeepFool", "GradientAttack", "RivalDDN", "adversarial_distance"]
+__all__ = [
+    "AdversarialDistance",
+    "DeepFool",
+    "FoolboxPerturbation",
+    "GradientAttack",
+    "RivalDDN",
+    "adversarial_distance",
+]

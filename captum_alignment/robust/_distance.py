@@ -106,8 +106,8 @@ def adversarial_distance(
         target: the class to leave, an int or (N,); None is the predicted class.
         additional_forward_args: passed on after ``inputs``, as in Captum.
         attacks: "paper" (gradient attack, DeepFool and Carlini-Wagner with the paper's settings; in l_inf sign-gradient
-            search, DeepFool, FMN and random-start PGD), "fast" or "thorough" (`DeepFool` and a short or a long
-            `RivalDDN`; in l_1 "fast" is FMN and EAD), or Foolbox attacks and callables (model, x, y) -> x_adv: one, a
+            search, DeepFool, FMN and random-start PGD), "fast" or "thorough" (`RivalDDN` with fewer or more rivals and
+            steps; in l_1 "fast" is FMN and EAD), or Foolbox attacks and callables (model, x, y) -> x_adv: one, a
             sequence, or {name: attack}. A FixedEpsilonAttack is minimised over epsilon, per sample.
         norm: 1, 2 or inf; distances are measured in it, whatever the attacks minimise.
         bounds: (min, max) of every feature.
@@ -125,8 +125,8 @@ def adversarial_distance(
     norm = check_norm(norm)
     chosen = resolve_attacks(attacks, norm)
     tensors = checked_inputs(forward_func, inputs)
-    bounds = _resolve_bounds(forward_func, bounds)
-    _check_inside(tensors, bounds)
+    bounds = resolve_bounds(forward_func, bounds)
+    check_inside(tensors, bounds)
     classes = as_target(target, len(tensors[0]))
     with torch.inference_mode(False):
         samples = for_autograd((tensors, classes, additional_forward_args))
@@ -201,7 +201,8 @@ class _Search:
             return model.packed, torch.full_like(labels, torch.inf, dtype=model.packed.dtype)
 
 
-def _resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:
+def resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:
+    """``bounds`` as two ascending floats, or those that a Foolbox model brings."""
     if isinstance(forward_func, Model):
         own = (float(forward_func.bounds[0]), float(forward_func.bounds[1]))
         if tuple(bounds) not in ((0, 1), own):
@@ -216,7 +217,8 @@ def _resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:
     return low, high
 
 
-def _check_inside(tensors: Tensors, bounds: Bounds) -> None:
+def check_inside(tensors: Tensors, bounds: Bounds) -> None:
+    """A `ValueError` unless all ``tensors`` lie inside ``bounds``."""
     low, high = min(float(t.min()) for t in tensors), max(float(t.max()) for t in tensors)
     if low < bounds[0] or high > bounds[1]:
         raise ValueError(

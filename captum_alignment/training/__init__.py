@@ -36,6 +36,7 @@ penalty                  regularizer                   keeps small
 `alignment_penalty`      `AlignmentRegularizer`        the angle between input and input gradient
 ======================== ============================= =====================================================
 
+`ExplainerTraining` is a regularizer too: it trains an `Explainer` with the model, to generate given maps.
 `RegularizationCallback` and `SkorchRegularization` take any of them. Adversarial training (`adversarial_examples`,
 `AdversarialTraining`) and defensive distillation (`distillation_loss`, `Distillation`) need no second derivative.
 """
@@ -46,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 from captum_alignment.training._adversarial import L2SignPGD, adversarial_examples
 from captum_alignment.training._alignment import AlignmentRegularizer, alignment_penalty
 from captum_alignment.training._distillation import Distillation, distillation_loss, soft_labels
+from captum_alignment.training._explainer import Explainer, ExplainerTraining, explainer_loss
 from captum_alignment.training._interpretation import InterpretationRegularizer, saliency_penalty
 from captum_alignment.training._jacobian import JacobianRegularizer, jacobian_penalty
 from captum_alignment.training._margin import LargeMargin, margin_penalty
@@ -62,6 +64,8 @@ __all__ = [
     "AdversarialTraining",
     "AlignmentRegularizer",
     "Distillation",
+    "Explainer",
+    "ExplainerTraining",
     "InterpretationRegularizer",
     "JacobianRegularizer",
     "L2SignPGD",
@@ -75,6 +79,7 @@ __all__ = [
     "adversarial_examples",
     "alignment_penalty",
     "distillation_loss",
+    "explainer_loss",
     "input_gradient_penalty",
     "jacobian_penalty",
     "margin_penalty",

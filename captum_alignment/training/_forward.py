@@ -15,9 +15,14 @@ _COMPILED = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
 
 
 @contextmanager
-def frozen_statistics(model: Any) -> Iterator[None]:
-    """Batch norm in train mode normalises by the batch as before but does not update its running statistics."""
-    tracking = [m for m in _modules(model) if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+def frozen_statistics(model: Any, spared: nn.Module | None = None) -> Iterator[None]:
+    """Batch norm in train mode normalises by the batch as before but does not update its running statistics.
+
+    That inside ``spared``, which may be a part of the model, is left alone.
+    """
+    others = set(_modules(spared))
+    norms = [module for module in _modules(model) if isinstance(module, _BatchNorm) and module not in others]
+    tracking = [module for module in norms if module.training and module.track_running_stats]
     try:
         for module in tracking:
             module.track_running_stats = False

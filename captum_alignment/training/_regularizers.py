@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm, per_sample_norm
@@ -76,7 +76,7 @@ class Regularizer(ABC):
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(frozen_statistics(inner))
+            stack.enter_context(frozen_statistics(inner, self.trained))
             leaves = tuple(x.detach().requires_grad_() for x in for_autograd(given))
             graph = self._graph(inner, leaves)
             # Gradients are taken outside autocast: https://pytorch.org/docs/stable/notes/amp_examples.html
@@ -101,6 +101,9 @@ class Regularizer(ABC):
                 return Graph(compute_scores(model, leaves), leaves)
         with torch.autocast(leaves[0].device.type, enabled=False):
             return DifferenceGraph(model, leaves, self.step)
+
+    #: A module that the term trains besides the model. Its batch norm keeps statistics here, in its only pass.
+    trained: nn.Module | None = None
 
     #: Whether the penalty follows from the gradient of the training loss alone, so that `from_loss` can be used.
     only_needs_loss: bool = False

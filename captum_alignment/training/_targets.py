@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from captum_alignment._core._foolbox import Bounds
 from captum_alignment._core._inputs import ForwardFunc, as_tensors, check_count, check_finite
+from captum_alignment._core._random import seeded
 from captum_alignment.training._forward import evaluating
 from captum_alignment.training._map_store import MapStore, MapWriter
 from captum_alignment.training._regularizers import check_factor
@@ -196,9 +197,7 @@ def _map_function(model: ForwardFunc, method: str, samples: int, sigma: float, b
 
 def _compute(function: MapFunction, images: Tensor, labels: Tensor, seed: int) -> Tensor:
     (images,) = as_tensors(images, "dataset images")
-    devices = [images.device] if images.is_cuda else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
-        torch.manual_seed(seed)
+    with seeded(seed, images.device), torch.inference_mode(False), torch.enable_grad():
         maps = function(images.requires_grad_(), labels.to(images.device)).detach()
     if maps.shape != images.shape:
         raise ValueError(f"method: returned maps of shape {tuple(maps.shape)}, expected {tuple(images.shape)}")

@@ -1,0 +1,230 @@
+"""Model randomisation: does an attribution change when the network forgets what it has learnt?"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from captum_alignment._core._features import find_layer
+from captum_alignment._core._gradients import checked_inputs, for_autograd
+from captum_alignment._core._inputs import (
+    InputsT,
+    TensorOrTuple,
+    Tensors,
+    as_tensors,
+    check_same_shapes,
+    flatten,
+    like_inputs,
+    to_dataframe,
+)
+from captum_alignment._core._random import draw_seeds, seeded
+from captum_alignment._core._scores import as_target, compute_scores, resolve_target
+from captum_alignment._core._statistics import describe
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Mode: TypeAlias = Literal["cascading", "independent"]
+#: attribute(model, inputs, target) -> a tensor or a tuple of tensors; typed loosely, as Captum's methods are.
+Attribute: TypeAlias = Callable[[Any, Any, Tensor], Any]
+
+
+@dataclass(frozen=True)
+class RandomizationCheck:
+    """Rank correlations of the attributions with those of the trained network, on the inputs' device, in float64.
+
+    Attributes:
+        layers: the L layers in the order in which they were randomised.
+        similarity: (L, N) of the signed attributions. absolute_similarity: (L, N) of their absolute values. Both are
+            NaN where a map is constant or has NaN entries.
+        target: the explained class (N,). mode: "cascading" or "independent".
+    """
+
+    layers: tuple[str, ...]
+    similarity: Tensor
+    absolute_similarity: Tensor
+    target: Tensor
+    mode: Mode
+
+    def to_dataframe(self) -> "DataFrame":
+        """One row per layer and sample: sample, target and the two similarities, layer first; needs pandas."""
+        count, n = self.similarity.shape
+        frame = to_dataframe(
+            {
+                "sample": torch.arange(n).repeat(count),
+                "target": self.target.repeat(count),
+                "similarity": self.similarity.flatten(),
+                "absolute_similarity": self.absolute_similarity.flatten(),
+            }
+        )
+        frame.insert(0, "layer", [layer for layer in self.layers for _ in range(n)])
+        return frame
+
+    def __str__(self) -> str:
+        width = max(map(len, ("layer", *self.layers)))
+        lines = [
+            f"rank correlation with the trained network's maps, {self.mode}: medians over {len(self.target)} samples",
+            f"{'layer':<{width}}  {'signed':<32}absolute",
+        ]
+        for layer, signed, absolute in zip(self.layers, self.similarity, self.absolute_similarity, strict=True):
+            lines.append(f"{layer:<{width}}{describe(signed):<34}{describe(absolute)}")
+        return "\n".join(lines)
+
+
+def randomization_check(
+    model: nn.Module,
+    attribute: Attribute,
+    inputs: InputsT,
+    target: Any = None,
+    additional_forward_args: Any = None,
+    *,
+    mode: Mode = "cascading",
+    layers: Sequence[str] | None = None,
+    generator: torch.Generator | None = None,
+) -> RandomizationCheck:
+    """The sanity check of Adebayo et al. (2018): attributions as layer after layer loses its learnt parameters.
+
+    An attribution that explains the model must change, so its similarity must fall. One that stays near 1 shows the
+    input, as an edge detector does. Absolute maps often keep a high similarity where signed ones lose theirs.
+
+    A layer is re-initialised by its own ``reset_parameters``; the parameters of a module without one are permuted. All
+    of it happens on a copy: the model stays as it is, bit for bit, also after an exception. ``attribute`` sees the same
+    random numbers every time, so that the noise of a `NoiseTunnel` is not taken for a difference, and the global ones
+    stay where they were.
+
+    Args:
+        model: an `nn.Module` returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        attribute: ``attribute(model, inputs, target)`` returns the attributions of the model that it is given, which is
+            the copy, e.g. ``lambda m, x, t: Saliency(m).attribute(x, target=t, abs=False)``. Its inputs require grad.
+        inputs: floating tensor (N, ...) or a tuple of such.
+        target: the explained class, an int or (N,); None is the class that the trained model predicts. It stays the
+            same throughout.
+        additional_forward_args: passed on after ``inputs`` where the model is run for its prediction.
+        mode: "cascading" randomises one layer after the other, each with all before it; "independent" one at a time.
+        layers: the names of the layers in their order, as in ``model.named_modules()``; one that holds others stands
+            for all of them. None is every module with parameters of its own, from the last that runs to the first.
+        generator: of the new parameters; None is a fixed private one.
+
+    Raises:
+        TypeError: a model that is not a module, attributions that are not floating tensors.
+        ValueError: unknown layers or mode, a model without parameters, attributions whose shape changes; inputs and
+            targets as in `captum_alignment.linear_analysis`.
+
+    >>> from captum.attr import InputXGradient
+    >>> net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> check = randomization_check(net, lambda m, x, t: InputXGradient(m).attribute(x, target=t), torch.rand(5, 6))
+    >>> check.layers, check.similarity.shape
+    (('2', '0'), torch.Size([2, 5]))
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode: got {mode!r}, expected 'cascading' or 'independent'")
+    find_layer(model, "")  # a TypeError unless it is a module
+    if layers is not None and len(layers) == 0:
+        raise ValueError("layers: got no names, expected at least one, or None")
+    x = checked_inputs(model, inputs)
+    device = x[0].device
+    with torch.inference_mode(False), torch.enable_grad():
+        copy = deepcopy(model)
+        x, args, chosen = for_autograd((x, additional_forward_args, as_target(target, len(x[0]))))
+        order, scores = _run_order(copy, x, args)
+        classes = resolve_target(chosen, scores)
+        groups = order if layers is None else {name: list(find_layer(copy, name).modules()) for name in layers}
+        noise, *seeds = draw_seeds(generator, 1 + len(groups))
+
+        def maps() -> Tensors:
+            leaves = tuple(t.clone().requires_grad_() for t in x)
+            with seeded(noise, device):
+                found = attribute(copy, like_inputs(leaves, inputs), classes.clone())
+            return tuple(t.detach() for t in as_tensors(found, "attributions"))
+
+        original, similarities = maps(), []
+        for seed, modules in zip(seeds, groups.values(), strict=True):
+            with seeded(seed, device):
+                _reinitialise(modules)
+            found = maps()
+            pairs = (found, original), (_absolute(found), _absolute(original))
+            similarities.append(torch.stack([rank_correlation(*pair) for pair in pairs]))
+            if mode == "independent":
+                copy.load_state_dict(model.state_dict())
+    signed, absolute = torch.stack(similarities, 1)
+    return RandomizationCheck(tuple(groups), signed, absolute, classes, mode)
+
+
+def rank_correlation(attributions: TensorOrTuple, others: TensorOrTuple) -> Tensor:
+    """Spearman's rank correlation (N,) of two attributions of each sample, in float64; equal values share a mean rank.
+
+    Args:
+        attributions: tensor (N, ...) or a tuple of such; a tuple is one joint vector per sample.
+        others: of the same shapes.
+
+    Returns:
+        Values in [-1, 1], exactly 1 for equal rankings; NaN where a map is constant or has NaN entries.
+
+    Raises:
+        TypeError, ValueError: not floating tensors, shapes that differ.
+
+    >>> rank_correlation(torch.tensor([[1.0, 2, 3]]), torch.tensor([[1.0, 4, 9]]))
+    tensor([1.], dtype=torch.float64)
+    """
+    pair = as_tensors(attributions, "attributions"), as_tensors(others, "others")
+    check_same_shapes(*pair, "others", of="the attributions")
+    a, b = (_centred_ranks(flatten(maps, torch.float64)) for maps in pair)
+    # The root of a square is exact, so equal rankings have exactly 1.
+    correlation = (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).sqrt()
+    return correlation.clamp(-1, 1)
+
+
+def _centred_ranks(values: Tensor) -> Tensor:
+    """Mean ranks of the values in each row, minus their mean; NaN in rows with NaN."""
+    ordered = values.sort(1).values
+    below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    ranks = (below + up_to - values.shape[1]) / 2
+    return torch.where(values.isnan().any(1, keepdim=True), torch.nan, ranks.double())
+
+
+def _absolute(maps: Tensors) -> Tensors:
+    return tuple(t.abs() for t in maps)
+
+
+def _run_order(model: nn.Module, x: Tensors, args: Any) -> tuple[dict[str, list[nn.Module]], Tensor]:
+    """The modules with parameters of their own, from the last that runs to the first, and the scores of that run.
+
+    One that does not run by itself (attention uses the parameters of its projection) has the place of its parent.
+    """
+    modules = dict(model.named_modules())
+    clock: dict[str, int] = {}
+
+    def started(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            clock.setdefault(name, len(clock))
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(started(name)) for name, module in modules.items()]
+    try:
+        with torch.no_grad():
+            scores = compute_scores(model, x, args)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in modules:
+        clock.setdefault(name, clock.get(name.rpartition(".")[0], 0))
+    own = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
+    if not own:
+        raise ValueError("model: has no parameters, expected layers to randomise")
+    return {name or "(root)": [modules[name]] for name in sorted(own, key=clock.__getitem__, reverse=True)}, scores
+
+
+@torch.no_grad()
+def _reinitialise(modules: list[nn.Module]) -> None:
+    for module in modules:
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+            continue
+        for parameter in module.parameters(recurse=False):
+            flat = parameter.flatten()
+            parameter.copy_(flat[torch.randperm(len(flat), device=flat.device)].reshape(parameter.shape))

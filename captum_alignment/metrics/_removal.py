@@ -1,0 +1,139 @@
+"""Inputs without the features that an attribution ranks highest, or with these alone."""
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from captum_alignment._core._inputs import (
+    InputsT,
+    TensorOrTuple,
+    Tensors,
+    accumulation_dtype,
+    as_tensors,
+    check_finite,
+    check_same_shapes,
+    flatten,
+    like_inputs,
+    unflatten,
+)
+
+Per: TypeAlias = Literal["pixel", "value"]
+
+
+def remove_features(
+    inputs: InputsT,
+    attributions: TensorOrTuple,
+    fraction: float,
+    *,
+    baseline: Any,
+    keep: bool = False,
+    per: Per = "pixel",
+    absolute: bool = False,
+    generator: torch.Generator | None = None,
+) -> InputsT:
+    """``inputs`` with the top ``fraction`` of each sample's features replaced by ``baseline``: ROAR's removal.
+
+    With ``keep`` the top fraction stays and the rest is replaced: KAR. Of F features exactly round(fraction · F) are
+    the top ones. The call is pure, and of one sample independent of the others unless attributions tie.
+
+    Args:
+        inputs: floating tensor (N, ...) or a tuple of such, whose features are ranked together.
+        attributions: of the shapes of ``inputs``; per pixel, (N, 1, ...) will do for any number of channels.
+        fraction: strictly between 0 and 1.
+        baseline: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs; for
+            a tuple of inputs also a tuple with one of these for each. ROAR takes the mean of each channel over the
+            *training set*, ``images.mean((0, 2, 3))``. There is no default, as a batch does not know that mean.
+        keep: keep the top fraction and replace the rest.
+        per: "pixel" ranks the positions of (N, C, ...), by the sum over channels, and replaces all channels of one;
+            "value" ranks every entry by itself, which is what the authors' code does. For (N, D) they are the same.
+        absolute: rank by the absolute values, taken before channels are summed; otherwise the most positive are on top.
+        generator: breaks ties, which a constant map consists of, at random. None is a fixed private one, the same in
+            every call; for independent ties pass one on from batch to batch.
+
+    Returns:
+        New tensors like ``inputs``.
+
+    Raises:
+        TypeError: not floating tensors.
+        ValueError: attributions of another shape, NaN or infinite ones; a fraction outside (0, 1); a baseline that does
+            not broadcast or is not finite; an unknown ``per``.
+
+    Hooker, Erhan, Kindermans & Kim (2019).
+
+    >>> x, a = torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[0.1, 0.9, 0.5, -1]])
+    >>> remove_features(x, a, 0.5, baseline=0)
+    tensor([[1., 0., 0., 4.]])
+    >>> remove_features(x, a, 0.5, baseline=0, keep=True)
+    tensor([[0., 2., 3., 0.]])
+    """
+    x = as_tensors(inputs)
+    importance = importance_of(x, attributions, per, absolute)
+    filling, share = filling_for(x, baseline), check_fraction(fraction)
+    return like_inputs(replaced(x, importance, ranks(importance, generator), share, filling, keep), inputs)
+
+
+def importance_of(x: Tensors, attributions: TensorOrTuple, per: Per, absolute: bool) -> Tensors:
+    """One number for each feature: (N, 1, ...) per pixel of (N, C, ...), else shaped like the input."""
+    if per not in get_args(Per):
+        raise ValueError(f"per: got {per!r}, expected 'pixel' or 'value'")
+    given = tuple(a.detach() for a in as_tensors(attributions, "attributions"))
+    expected = x
+    if per == "pixel" and len(given) == len(x):  # one channel stands for all
+        expected = tuple(t[:, :1] if a.ndim > 2 and a.shape[1] == 1 else t for a, t in zip(given, x, strict=True))
+    check_same_shapes(expected, given, "attributions")
+    check_finite(given, "attributions")
+    given = tuple(a.to(t.device, accumulation_dtype(a.dtype)) for a, t in zip(given, x, strict=True))
+    given = tuple(a.abs() for a in given) if absolute else given
+    return tuple(a.sum(1, keepdim=True) if per == "pixel" and a.ndim > 2 else a for a in given)
+
+
+def ranks(importance: Tensors, generator: torch.Generator | None) -> Tensor:
+    """The rank (N, F) of every feature of a sample, 0 for the most important one."""
+    flat = flatten(importance, accumulation_dtype(*(a.dtype for a in importance)))
+    generator = generator or torch.Generator().manual_seed(0)
+    # A stable sort of shuffled features leaves ties in the order of the shuffle.
+    order = torch.rand(flat.shape, generator=generator, device=generator.device).to(flat.device).argsort(1)
+    order = order.gather(1, flat.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    return torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
+
+
+def replaced(x: Tensors, grid: Tensors, ranks: Tensor, fraction: float, filling: Tensors, keep: bool) -> Tensors:
+    """``x`` with ``filling`` in the features of ``grid``, shaped like the importance, that are to go."""
+    count = round(fraction * ranks.shape[1])
+    masks = unflatten(ranks >= count if keep else ranks < count, grid)
+    return tuple(torch.where(mask.bool(), b, t) for mask, b, t in zip(masks, filling, x, strict=True))
+
+
+def filling_for(x: Tensors, baseline: Any) -> Tensors:
+    """``baseline`` as tensors of the shapes of ``x``."""
+    given = baseline if isinstance(baseline, tuple) else (baseline,) * len(x)
+    if len(given) != len(x):
+        raise ValueError(f"baseline: got a tuple of {len(given)}, expected one for each of {len(x)} input tensors")
+    return tuple(_expanded(value, t) for value, t in zip(given, x, strict=True))
+
+
+def _expanded(value: Any, x: Tensor) -> Tensor:
+    value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    shape = tuple(value.shape)
+    if value.ndim == 1 and x.ndim > 2:
+        value = value.reshape(-1, *[1] * (x.ndim - 2))
+    try:
+        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"baseline: got shape {shape}, expected a number, a value per channel, or a tensor that "
+            f"broadcasts to inputs of shape {tuple(x.shape)}"
+        )
+    if not value.isfinite().all():
+        raise ValueError("baseline: got NaN or infinite entries, expected finite ones")
+    return value.expand_as(x)
+
+
+def check_fraction(fraction: Any) -> float:
+    """``fraction``, or a `ValueError` unless it is a number strictly between 0 and 1."""
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+        raise ValueError(f"fraction: got {fraction!r}, expected a number between 0 and 1, neither included")
+    return float(fraction)
