@@ -1,4 +1,4 @@
-"""Every example and every Python block of the README runs."""
+"""Every example and every Python block of the README and the pages runs."""
 
 import re
 import subprocess
@@ -19,11 +19,19 @@ def test_example(script, tmp_path):
     assert not re.search(r"\bnan\b", result.stdout)
 
 
+def run_blocks(page: Path) -> dict:
+    namespace: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        exec(compile(block, page.name, "exec"), namespace)
+    return namespace
+
+
 def test_readme():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 3
-    namespace = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+    namespace = run_blocks(ROOT / "README.md")
     assert namespace["rho"].shape == (16,)
     assert namespace["term"].ndim == 0
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_page(page):
+    run_blocks(page)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import captum_alignment
-from captum_alignment import attr, metrics, robust, training
+from captum_alignment import attr, metrics, robust, study, training
 
 ROOT = Path(captum_alignment.__file__).parent
 FLOORS = {"_core": 0, "attr": 1, "metrics": 1, "robust": 1, "training": 1, "study": 2}
@@ -42,7 +42,7 @@ def test_import_works_without_git_and_with_warnings_as_errors(tmp_path):
     assert result.stdout == "fine\n", result.stderr
 
 
-@pytest.mark.parametrize("room", [captum_alignment, attr, metrics, robust, training])
+@pytest.mark.parametrize("room", [captum_alignment, attr, metrics, robust, study, training])
 def test_every_public_name_is_there_and_documented(room):
     assert room.__doc__
     assert sorted(room.__all__) == room.__all__

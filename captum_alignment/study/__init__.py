@@ -1,10 +1,12 @@
-"""The application: train and measure cohorts of models, and report what they say about the paper's claims.
+"""The application: evaluate any model on any data, and study cohorts of models for the paper's claims.
 
-On the command line ``captum-alignment study --out DIR``; in Python::
+On the command line ``captum-alignment evaluate | report | study``; in Python::
 
-    from captum_alignment.study import StudyConfig, run_study
+    from captum_alignment.study import StudyConfig, evaluate, report, run_study
 
-    result = run_study(StudyConfig(strengths=(0.0, 0.1, 1.0)), "runs/mine")
+    records = evaluate(model, dataset, out="runs/mine")
+    report(["runs/mine", "runs/other"], out="comparison.html")
+    result = run_study(StudyConfig(strengths=(0.0, 0.1, 1.0)), "runs/study")
 
 It needs the optional dependencies, ``pip install 'captum-alignment[study]'``.
 """
@@ -15,16 +17,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from captum_alignment.study._claims import Verdict
     from captum_alignment.study._config import StudyConfig, make_config
+    from captum_alignment.study._data import load_dataset
+    from captum_alignment.study._evaluate import evaluate
+    from captum_alignment.study._models import LoadedModel, Logits, load_model
+    from captum_alignment.study._records import read_records
+    from captum_alignment.study._runs_report import report
     from captum_alignment.study._study import StudyResult, run_study
 
-__all__ = ["StudyConfig", "StudyResult", "Verdict", "make_config", "run_study"]
+__all__ = [
+    "LoadedModel",
+    "Logits",
+    "StudyConfig",
+    "StudyResult",
+    "Verdict",
+    "evaluate",
+    "load_dataset",
+    "load_model",
+    "make_config",
+    "read_records",
+    "report",
+    "run_study",
+]
 
 # Loaded on first use, so that the command line starts, and can complain, without the optional dependencies.
 _MODULES = {
+    "LoadedModel": "_models",
+    "Logits": "_models",
     "StudyConfig": "_config",
     "StudyResult": "_study",
     "Verdict": "_claims",
+    "evaluate": "_evaluate",
+    "load_dataset": "_data",
+    "load_model": "_models",
     "make_config": "_config",
+    "read_records": "_records",
+    "report": "_runs_report",
     "run_study": "_study",
 }
 

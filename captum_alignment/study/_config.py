@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from captum_alignment.study._methods import METHODS
+
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 #: The attacks a study can name one by one; `captum_alignment.study._evaluate` makes them.
 ATTACKS = ("gradient", "deepfool", "ddn", "carlini-wagner")
@@ -17,7 +19,8 @@ class StudyConfig:
 
     Attributes:
         dataset: one of `DATASETS`.
-        strengths: weights of the local Lipschitz penalty, per-sample lambda; one model each and per seed.
+        regularizer: one of `METHODS`, how the cohort is trained.
+        strengths: of the regularizer, e.g. per-sample lambda; 0 is plain training. One model each and per seed.
         epochs: passes over the training samples.
         train_size, eval_size: number of samples; None is all of them.
         attacks: names out of `ATTACKS`, or one of `PORTFOLIOS` alone.
@@ -27,7 +30,8 @@ class StudyConfig:
     """
 
     dataset: str = "digits"
-    strengths: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    regularizer: str = "lipschitz"
+    strengths: tuple[float, ...] = METHODS["lipschitz"].small
     epochs: int = 30
     train_size: int | None = None
     eval_size: int | None = 200
@@ -42,6 +46,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         _check_choice("dataset", self.dataset, DATASETS)
+        _check_choice("regularizer", self.regularizer, tuple(METHODS))
         _check_strengths(self.strengths)
         for name in ("epochs", "train_size", "eval_size", "seeds", "batch_size"):
             value = getattr(self, name)
@@ -64,15 +69,14 @@ class StudyConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-_WIDE_GRID = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _LARGER_IMAGES = {"train_size": 10000, "learning_rate": 1e-3, "batch_size": 100}
 
 #: What differs from the defaults of `StudyConfig`, which are those of the digits.
 _DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {},
-    "mnist": {"strengths": _WIDE_GRID, "epochs": 5, **_LARGER_IMAGES},
-    "fashion-mnist": {"strengths": _WIDE_GRID, "epochs": 10, **_LARGER_IMAGES},
-    "cifar10": {"strengths": _WIDE_GRID, "epochs": 30, **_LARGER_IMAGES},
+    "mnist": {"epochs": 5, **_LARGER_IMAGES},
+    "fashion-mnist": {"epochs": 10, **_LARGER_IMAGES},
+    "cifar10": {"epochs": 30, **_LARGER_IMAGES},
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -94,7 +98,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 #: The fields that the command has options for; the others follow from the preset or the data set.
-OPTIONS = frozenset({"strengths", "epochs", "train_size", "eval_size", "attacks", "seed", "seeds"})
+OPTIONS = frozenset({"regularizer", "strengths", "epochs", "train_size", "eval_size", "attacks", "seed", "seeds"})
 
 
 def make_config(*, preset: str | None = None, **options: Any) -> StudyConfig:
@@ -105,31 +109,15 @@ def make_config(*, preset: str | None = None, **options: Any) -> StudyConfig:
     """
     if preset is not None:
         _check_choice("preset", preset, tuple(PRESETS))
+        if options.get("regularizer", "lipschitz") != PRESETS[preset].get("regularizer", "lipschitz"):
+            raise ValueError(f"regularizer: got {options['regularizer']!r}, but the preset {preset} has its own")
         return StudyConfig(**{**PRESETS[preset], **options})
     dataset = options.get("dataset", StudyConfig.dataset)
     _check_choice("dataset", dataset, DATASETS)
-    return StudyConfig(**{**_DATASET_DEFAULTS[dataset], **options})
-
-
-def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two configurations, one ``key: old there, new here`` each."""
-    keys = [*old, *(key for key in new if key not in old)]
-    absent = object()
-    return [
-        f"{key}: {_show(old.get(key, 'absent'))} there, {_show(new.get(key, 'absent'))} here"
-        for key in keys
-        if old.get(key, absent) != new.get(key, absent)
-    ]
-
-
-def _show(value: Any) -> str:
-    return (
-        " ".join(map(_show, value))
-        if isinstance(value, list)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    method = options.get("regularizer", StudyConfig.regularizer)
+    _check_choice("regularizer", method, tuple(METHODS))
+    strengths = METHODS[method].small if dataset == "digits" else METHODS[method].large
+    return StudyConfig(**{**_DATASET_DEFAULTS[dataset], "strengths": strengths, **options})
 
 
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
@@ -144,7 +132,7 @@ def _check_strengths(strengths: tuple[float, ...]) -> None:
         if not (math.isfinite(strength) and strength >= 0):
             raise ValueError(f"strengths: got {strength:g}, expected finite numbers >= 0")
     if len(set(strengths)) < len(strengths):
-        raise ValueError(f"strengths: got {_show(list(strengths))}, expected each once")
+        raise ValueError(f"strengths: got {' '.join(f'{strength:g}' for strength in strengths)}, expected each once")
 
 
 def _check_attacks(attacks: tuple[str, ...]) -> None:

@@ -1,134 +1,142 @@
-"""Measuring the cohort on the held-out samples: one table per model, and the maps that the report shows."""
+"""Evaluating one model on one data set: a row per sample, in parts that are shared, resumed and merged."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import foolbox as fb
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_alignment import adversarial_distance, linear_analysis
-from captum_alignment.metrics import alignment_null
-from captum_alignment.robust import DeepFool, GradientAttack
-from captum_alignment.study._cohort import Member, load_network, members
-from captum_alignment.study._config import PORTFOLIOS, StudyConfig
-from captum_alignment.study._explain import explain
-from captum_alignment.study._records import COLUMNS, file_hash, read_arrays, table_about, write_arrays, write_table
-from captum_alignment.study._splits import Data, Split
-
-#: Samples per attack run. Carlini-Wagner stops early on the whole batch's loss, so this is part of the method.
-_BATCH = 100
-_GALLERY = 6
-
-_ATTACKS: dict[str, Callable[[], Any]] = {
-    "gradient": GradientAttack,
-    "deepfool": DeepFool,
-    "ddn": lambda: fb.attacks.DDNAttack(steps=100),
-    # A twelfth of the steps of the paper's setting; the larger stepsize makes up for most of them.
-    "carlini-wagner": lambda: fb.attacks.L2CarliniWagnerAttack(
-        binary_search_steps=4, steps=100, stepsize=0.1, initial_const=0.1
-    ),
-}
-
-
-def make_attacks(names: tuple[str, ...]) -> Any:
-    """What `adversarial_distance` takes for ``names``: a portfolio's name or {name: attack}."""
-    return names[0] if names[0] in PORTFOLIOS else {name: _ATTACKS[name]() for name in names}
-
-
-def gallery_positions(labels: Tensor) -> Tensor:
-    """The positions of the samples that the report shows: the first of each of the first few classes that occur."""
-    first = [(labels == label).nonzero()[0, 0] for label in labels.unique()[:_GALLERY]]
-    return torch.stack(first)
-
-
-def evaluate_cohort(config: StudyConfig, data: Data, folder: Path, *, device: torch.device) -> pd.DataFrame:
-    """The records of every member, one row per model and sample; members evaluated before are read, not repeated."""
-    cohort = members(config)
-    n = len(data.held_out.labels)
-    frames = []
-    with tqdm(total=len(cohort) * n, desc="evaluating", unit="sample", dynamic_ncols=True) as bar:
-        for member in cohort:
-            bar.set_postfix_str(f"strength {member.strength:g}, seed {member.seed}")
-            table, arrays = evaluation_files(member, folder)
-            weights = file_hash(member.weights_file(folder))
-            # The table is written last. With these weights and columns it stands for a finished evaluation.
-            if arrays.is_file() and table.is_file() and table_about(table) == {"columns": COLUMNS, "weights": weights}:
-                bar.update(n)
-            else:
-                network = load_network(member, data, folder)
-                frame, maps = evaluate(network, data.held_out, config.attacks, device=device, progress=bar.update)
-                frame.insert(0, "model", member.name)
-                frame.insert(1, "strength", member.strength)
-                frame.insert(2, "training_seed", member.seed)
-                write_arrays(arrays, maps)
-                write_table(table, frame, weights=weights)
-            frames.append(pd.read_parquet(table))
-    return pd.concat(frames, ignore_index=True)
-
-
-def evaluation_files(member: Member, folder: Path) -> tuple[Path, Path]:
-    """The table and the gallery's arrays of ``member``."""
-    base = folder / "evaluations"
-    return base / f"{member.name}.parquet", base / f"{member.name}.npz"
-
-
-def read_gallery(member: Member, folder: Path) -> dict[str, np.ndarray]:
-    """position, image, gradient, binarized_gradient and adversarial of the samples that the report shows."""
-    return read_arrays(evaluation_files(member, folder)[1])
+from captum_alignment.study._distributed import processes
+from captum_alignment.study._files import write_arrays
+from captum_alignment.study._folder import open_folder
+from captum_alignment.study._gallery_maps import GalleryMaps
+from captum_alignment.study._measure import BatchSize, evaluation_mode
+from captum_alignment.study._plan import Plan, make_plan
+from captum_alignment.study._records import (
+    KIND,
+    gallery_file,
+    merge_parts,
+    missing_parts,
+    ordered,
+    part_file,
+    read_records,
+    records_file,
+    write_table,
+)
+from captum_alignment.study._work import Work
 
 
 def evaluate(
-    network: nn.Module,
-    samples: Split,
-    attacks: tuple[str, ...],
+    model: Any,
+    dataset: Any,
     *,
-    device: torch.device,
-    progress: Callable[[int], Any] = lambda count: None,  # noqa: ARG005
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Every per-sample quantity of one model, and the maps of the gallery's samples.
+    out: str | Path | None = None,
+    attacks: Any = "fast",
+    norm: float = 2,
+    bounds: tuple[float, float] = (0, 1),
+    candidates: int | None = None,
+    subset: int | None = None,
+    seed: int = 0,
+    part_size: int | None = None,
+    batch_size: int | str = "auto",
+    precision: str = "float32",
+    num_workers: int = 0,
+    strict: bool = False,
+    show_progress: bool = False,
+    shown: Sequence[int] | None = None,
+    about: dict[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Measure robustness, alignment and what links them for every sample of ``dataset``.
+
+    With ``out`` the rows are written there in numbered parts; the same call continues what was interrupted and repeats
+    nothing. Under torchrun, or with a process group of the caller's, the processes share the parts. The model leaves as
+    it came; images go to the device of its parameters.
+
+    Args:
+        model: images (N, C, H, W) to scores (N, K), or (N,) / (N, 1) for a binary classifier; its input normalisation
+            inside. For a Hugging Face classifier, ``Logits(model)``.
+        dataset: ``dataset[i]`` is an image or (image, label), i from 0 to len - 1: PIL images, uint8 arrays or tensors,
+            or floating ones inside ``bounds``, all of one shape. ``dataset.classes`` and ``dataset.ids`` name classes
+            and samples where they are there.
+        out: folder, new, empty, or of this evaluation; None keeps the records in memory.
+        attacks: as in `adversarial_distance`, or names out of gradient, deepfool, ddn, carlini-wagner.
+        norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
+        subset: so many samples, drawn without replacement by ``seed``; None is all.
+        part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. The chance level of
+            the alignment comes from the other samples of the part, which lie far apart in the data set.
+        batch_size: samples that go through the model at once, or "auto": large, and halved when memory ends.
+        precision: "float32" leaves the model as it is; "bfloat16" and "float16" run it under autocast.
+        num_workers: processes that read ahead.
+        strict: raise at the first sample that cannot be measured, instead of recording the reason.
+        show_progress: a progress bar on the first process.
+        shown: samples whose maps are kept for the report; None: those with the smallest and largest distances.
+        about: anything else that tells this evaluation from another, as JSON can hold it; it adds to the configuration
+            and overrides the names of model and data set in it.
 
     Returns:
-        A table with one row per sample: sample (its index in the source), label, prediction, the scalars of
-        `linear_analysis`, null, excess and rank of `alignment_null`, distance (the smallest, refined; inf where no
-        attack succeeded), attack (whose it is), distance_<attack> (verified, unrefined), and what `explain` adds.
+        One row per sample, ordered by ``sample``; ``docs/evaluate.md`` lists the columns. A sample that could not be
+        read or measured has the reason in ``error`` and no numbers.
+
+    Raises:
+        ValueError, TypeError: arguments out of range; a model that fails on the images; labels it has no class for; a
+            folder that holds something else, or an evaluation of another configuration (the difference is shown).
+        MemoryError: a single sample does not fit into memory.
     """
-    network = network.to(device).eval()
-    chosen = make_attacks(attacks)
-    tables, gradients, binarized, adversarials = [], [], [], []
-    for images in samples.images.split(_BATCH):
-        inputs = images.to(device)
-        analysis = linear_analysis(network, inputs)
-        found = adversarial_distance(network, inputs, attacks=chosen)
-        distances = found.to_dataframe().rename(columns={name: f"distance_{name}" for name in found.names})
-        explained = explain(network, inputs, analysis.rival, found.adversarials)
-        tables.append(pd.concat([analysis.to_dataframe(), distances, explained], axis=1))
-        gradients.append(_tensor(analysis.gradient))
-        binarized.append(_tensor(analysis.binarized_gradient))
-        adversarials.append(_tensor(found.adversarials))
-        progress(len(images))
-    frame = pd.concat(tables, ignore_index=True).rename(columns={"target": "prediction"})
-    maps = torch.cat(gradients)
-    chance = alignment_null(samples.images, maps)
-    after = frame.columns.get_loc("alignment")
-    for offset, name in enumerate(("null", "excess", "rank"), 1):
-        frame.insert(int(after) + offset, name, getattr(chance, name).numpy())  # pyright: ignore[reportArgumentType]
-    frame.insert(0, "sample", samples.index.numpy())
-    frame.insert(1, "label", samples.labels.numpy())
-    shown = gallery_positions(samples.labels)
-    gallery = {
-        "position": shown,
-        "image": samples.images[shown],
-        "gradient": maps[shown],
-        "binarized_gradient": torch.cat(binarized)[shown],
-        "adversarial": torch.cat(adversarials)[shown],
-    }
-    return frame, {name: tensor.numpy() for name, tensor in gallery.items()}
+    _check_batch_size(batch_size)
+    with evaluation_mode(model), processes() as group:
+        plan = make_plan(
+            model,
+            dataset,
+            attacks=attacks,
+            norm=norm,
+            bounds=bounds,
+            candidates=candidates,
+            precision=precision,
+            subset=subset,
+            seed=seed,
+            part_size=part_size,
+        )
+        size = BatchSize(batch_size, plan.like.numel(), plan.like.device)
+        work = Work(plan, size, GalleryMaps(shown), num_workers, strict)
+        if out is None:
+            if group.size > 1:
+                raise ValueError("out: got None with several processes, expected a folder, where they join their parts")
+            with _bar(plan, range(plan.parts), show_progress) as bar:
+                return ordered(work.part(part, bar) for part in range(plan.parts))
+        folder, config = Path(out), {**plan.config, **(about or {})}
+        todo = group.from_first(lambda: _open(folder, config, plan.parts))
+        mine = todo[group.rank :: group.size]
+        with _bar(plan, mine, show_progress and group.rank == 0) as bar:
+            for part in mine:
+                write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
+        group.wait()
+        group.from_first(lambda: _finish(folder, work))
+    return read_records(folder)
 
 
-def _tensor(value: Any) -> Tensor:
-    return value.detach().cpu()
+def _open(folder: Path, config: dict[str, Any], parts: int) -> list[int]:
+    """The parts that are still to be measured."""
+    open_folder(folder, KIND, config)
+    missing = missing_parts(folder, parts)
+    if missing:
+        for merged in (records_file(folder), gallery_file(folder)):
+            merged.unlink(missing_ok=True)
+    return missing
+
+
+def _finish(folder: Path, work: Work) -> None:
+    if not records_file(folder).is_file():
+        merge_parts(folder, work.plan.parts)
+    if not gallery_file(folder).is_file():
+        write_arrays(gallery_file(folder), work.finish_gallery(read_records(folder)))
+
+
+def _bar(plan: Plan, parts: Sequence[int], show: bool) -> Any:
+    total = sum(len(plan.part(part)) for part in parts)
+    return tqdm(total=total, desc="evaluating", unit="sample", dynamic_ncols=True, disable=not (show and total))
+
+
+def _check_batch_size(size: int | str) -> None:
+    if size != "auto" and (isinstance(size, (bool, str)) or size < 1):
+        raise ValueError(f"batch_size: got {size!r}, expected a positive integer or 'auto'")

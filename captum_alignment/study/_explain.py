@@ -1,9 +1,11 @@
 """Per sample, why robustness and alignment agree or do not: the terms of the margin, and how straight it falls."""
 
-import pandas as pd
-from torch import Tensor, nn
+from typing import Any
 
-from captum_alignment.metrics import homogeneous_decomposition, linearity_profile
+import pandas as pd
+from torch import Tensor
+
+from captum_alignment.metrics import LinearAnalysis, homogeneous_decomposition, linearity_profile
 
 #: Columns of the terms of the margin, in units of the score.
 INPUT, RESIDUAL = "input_term", "relative_residual"
@@ -11,7 +13,9 @@ INPUT, RESIDUAL = "input_term", "relative_residual"
 BIAS, FORWARD, BACK = "bias:", "margin:", "adversarial_margin:"
 
 
-def explain(network: nn.Module, inputs: Tensor, rival: Tensor, adversarials: Tensor) -> pd.DataFrame:
+def explain(
+    model: Any, inputs: Tensor, analysis: LinearAnalysis[Any], adversarials: Tensor, *, norm: float = 2
+) -> pd.DataFrame:
     """One row per sample of what explains the gap between alpha, rho~ and rho.
 
     Returns:
@@ -21,8 +25,8 @@ def explain(network: nn.Module, inputs: Tensor, rival: Tensor, adversarials: Ten
         adversarial_deviation along the way to the adversarial. margin:<t> and adversarial_margin:<t>, the two profiles
         relative to t = 0. NaN where there is no such step, or no adversarial.
     """
-    terms = homogeneous_decomposition(network, inputs, of="margin", rival=rival)
-    profile = linearity_profile(network, inputs, adversarials=adversarials)
+    terms = homogeneous_decomposition(model, inputs, analysis.target, of="margin", rival=analysis.rival)
+    profile = linearity_profile(model, inputs, norm=norm, adversarials=adversarials, analysis=analysis)
     columns = {INPUT: terms.input}
     columns |= {f"{BIAS}{name}": term for name, term in terms.by_parameter.items()}
     columns |= {RESIDUAL: terms.relative_residual}

@@ -1,53 +1,24 @@
 """The figures of the cohort, drawn with matplotlib's object interface (no pyplot state, no display)."""
 
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from captum_alignment.study._statistics import Array, interval, spearman
+from captum_alignment.study._panels import Cloud, scatter_panels, upto
+from captum_alignment.study._statistics import Array, interval
+from captum_alignment.study._style import BLUE, GREEN, INK, MUTED, ORANGE, PINK, STYLE, VERMILION, WIDTH
 from captum_alignment.study._summary import CORRELATIONS, USABLE, Cohort
 
-#: Okabe and Ito's colours, which stay apart for colour-blind readers; markers tell the curves apart in grey.
-INK, MUTED, FAINT = "#1c1c1c", "#6b6b6b", "#d9d9d9"
 _CURVES = {
     "distance": (INK, "o", "ρ, smallest over attacks"),
-    "linearized_robustness": ("#d55e00", "D", "ρ̃, linearized"),
-    "distance_gradient": ("#e69f00", "^", "gradient attack"),
-    "distance_deepfool": ("#009e73", "v", "DeepFool"),
-    "distance_ddn": ("#0072b2", "s", "DDN"),
-    "distance_carlini-wagner": ("#cc79a7", "P", "Carlini-Wagner"),
+    "linearized_robustness": (VERMILION, "D", "ρ̃, linearized"),
+    "distance_gradient": (ORANGE, "^", "gradient attack"),
+    "distance_deepfool": (GREEN, "v", "DeepFool"),
+    "distance_ddn": (BLUE, "s", "DDN"),
+    "distance_carlini-wagner": (PINK, "P", "Carlini-Wagner"),
 }
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: figures look the same everywhere
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "grid.color": "#ececec",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 5,
-    "figure.dpi": 160,
-    "savefig.facecolor": "white",
-}
-WIDTH = 7.2
 
 
 def cohort_figure(cohort: Cohort) -> Figure:
@@ -114,35 +85,15 @@ def alignment_figure(cohort: Cohort) -> Figure:
 
 def scatter_figure(cohort: Cohort, name: str) -> Figure:
     """Sample by sample, one panel per model of the first seed: the two quantities of the correlation ``name``."""
-    x_name, y_name = CORRELATIONS[name]
-    labels = {
-        "linearized_robustness": "ρ̃, linearized robustness",
-        "alignment": "α, alignment",
-        "distance": "ρ, distance",
-    }
-    kept = cohort.finite(x_name, y_name)[:, 0]
-    columns = min(4, len(cohort.strengths))
-    rows = -(-len(cohort.strengths) // columns)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.4 + 1.85 * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        limits = _limits(cohort, x_name, kept), _limits(cohort, y_name, kept)
-        for s, axes in enumerate(panels[: len(cohort.strengths)]):
-            x, y = (cohort.values[quantity][s, 0, kept[s]] for quantity in (x_name, y_name))
-            usable = cohort.usable[s]
-            if y_name == "distance":
-                axes.axline((0, 0), slope=1, color=MUTED, lw=0.8, ls=(0, (4, 3)))
-            axes.scatter(x, y, s=7, alpha=0.35, lw=0, color="#0072b2" if usable else "#9a9a9a", rasterized=True)
-            value = f"r = {float(spearman(x, y)):.2f}" if len(x) > 2 else "too few"
-            axes.set_title(f"λ = {cohort.strengths[s]:g}", color=INK if usable else MUTED)
-            axes.set_title(value if usable else "left out", loc="right", color=MUTED)
-            axes.set_xlim(*limits[0])
-            axes.set_ylim(*limits[1])
-        for axes in panels[len(cohort.strengths) :]:
-            axes.remove()
-        figure.supxlabel(labels[x_name], fontsize=9)
-        figure.supylabel(labels[y_name], fontsize=9)
-    return figure
+    pair = CORRELATIONS[name]
+    kept = cohort.finite(*pair)[:, 0]
+    clouds = []
+    for s, strength in enumerate(cohort.strengths):
+        x, y = (cohort.values[quantity][s, 0, kept[s]] for quantity in pair)
+        clouds.append(Cloud(f"λ = {strength:g}", x, y, usable=bool(cohort.usable[s])))
+    of_usable = [cloud for cloud in clouds if cloud.usable] or clouds
+    limits = upto(np.concatenate([cloud.x for cloud in of_usable])), upto(np.concatenate([c.y for c in of_usable]))
+    return scatter_panels(clouds, pair, limits)
 
 
 def curve_style(name: str, number: int) -> tuple[str, str, str]:
@@ -191,10 +142,3 @@ def _label_ends(axes: Axes, strengths: Array, x: Array, y: Array) -> None:
                 color=MUTED,
                 fontsize=8,
             )
-
-
-def _limits(cohort: Cohort, name: str, kept: Array) -> tuple[float, float]:
-    """From 0 to what nearly all samples of the usable models stay below."""
-    use = cohort.usable if cohort.usable.any() else np.ones_like(cohort.usable)
-    values = cohort.values[name][use, 0][kept[use]]
-    return 0.0, 1.05 * float(np.quantile(values, 0.998)) if len(values) else 1.0

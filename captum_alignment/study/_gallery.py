@@ -1,16 +1,21 @@
 """The gallery: what the least and the most robust usable model look at, and what changes their mind."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from captum_alignment.study._figures import INK, MUTED, STYLE
+from captum_alignment.study._run import class_name
 from captum_alignment.study._statistics import Array
+from captum_alignment.study._style import INK, MUTED, STYLE, plain
 from captum_alignment.study._summary import Cohort
+from captum_alignment.study._text import fixed
 
+#: Letters of a caption that fit below an image.
+_WIDE = 18
 _TITLES = ("image", "saliency", "binarized", "perturbation")
 
 
@@ -23,43 +28,61 @@ def shown_models(cohort: Cohort) -> list[tuple[int, int]]:
     ]
 
 
-def gallery_figure(maps: Mapping[str, Array], rows: list[dict[Any, Any]], classes: tuple[str, ...]) -> Figure:
+def gallery_figure(maps: Mapping[str, Array], rows: list[dict[Any, Any]], classes: Sequence[str] | None) -> Figure:
     """One row per sample: the image, its two saliency maps, and the smallest perturbation that any attack found.
 
     Args:
         maps: image, gradient, binarized_gradient and adversarial, each (G, C, H, W).
         rows: the records of the G samples, in the same order.
-        classes: names of the classes.
+        classes: names of the classes; None: they are shown by number.
     """
     perturbation = maps["adversarial"] - maps["image"]
+    captions = [_captions(record, classes) for record in rows]
+    lines = max((caption.count("\n") + 1 for row in captions for caption in row), default=1)
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        height = 1.08 * len(rows) + 0.3
+        height = (0.98 + 0.1 * lines) * len(rows) + 0.2 + 0.1 * lines
         figure = Figure(figsize=(3.7, height))
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.2 / height, top=1 - 0.25 / height, hspace=0.25)
+        bottom = (0.1 + 0.1 * lines) / height
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=bottom, top=1 - 0.25 / height, hspace=0.13 + 0.12 * lines)
         panels = figure.subplots(len(rows), 4, squeeze=False)
-        for g, record in enumerate(rows):
+        for g, row in enumerate(captions):
             _show_image(panels[g, 0], maps["image"][g])
             for axes, signed in zip(
                 panels[g, 1:], (maps["gradient"][g], maps["binarized_gradient"][g], perturbation[g]), strict=True
             ):
                 _show_signed(axes, signed)
-            found = np.isfinite(record["distance"])
-            captions = (
-                _class(record, classes),
-                f"α = {record['alignment']:.2f}",
-                f"vs {classes[int(record['rival'])]}, ρ̃ = {record['linearized_robustness']:.2f}",
-                f"ρ = {record['distance']:.2f}" if found else "none found",
-            )
-            for axes, caption in zip(panels[g], captions, strict=True):
+            for axes, caption in zip(panels[g], row, strict=True):
                 axes.set_xlabel(caption, fontsize=7, labelpad=2, color=MUTED)
         for axes, title in zip(panels[0], _TITLES, strict=True):
             axes.set_title(title, loc="center", fontsize=8, color=INK)
     return figure
 
 
-def _class(record: dict[Any, Any], classes: tuple[str, ...]) -> str:
-    predicted, label = classes[int(record["prediction"])], classes[int(record["label"])]
-    return predicted if predicted == label else f"{predicted} (is {label})"
+def _captions(record: dict[Any, Any], classes: Sequence[str] | None) -> list[str]:
+    """What stands below each of the four images; what is wider than an image is on two lines."""
+    rival, linearized = _named(record["rival"], classes), _brief(record["linearized_robustness"])
+    captions = (
+        _class(record, classes),
+        f"α = {_brief(record['alignment'])}",
+        f"vs {rival}, ρ̃ = {linearized}",
+        f"ρ = {_brief(record['distance'])}" if np.isfinite(record["distance"]) else "none found",
+    )
+    return [text if len(text) <= _WIDE else text.replace(", ρ̃", ",\nρ̃").replace(" (is", "\n(is") for text in captions]
+
+
+def _class(record: dict[Any, Any], classes: Sequence[str] | None) -> str:
+    predicted, label = record["prediction"], record["label"]
+    known = _named(predicted, classes)
+    return known if pd.isna(label) or label == predicted else f"{known} (is {_named(label, classes)})"
+
+
+def _named(index: Any, classes: Sequence[str] | None) -> str:
+    return plain(class_name(classes, index), 13)
+
+
+def _brief(value: float) -> str:
+    """Two decimals, or two digits of what is smaller."""
+    return f"{value:#.2g}" if 0 < abs(value) < 0.1 else fixed(value)
 
 
 def _show_image(axes: Any, image: Array) -> None:
@@ -72,7 +95,7 @@ def _show_image(axes: Any, image: Array) -> None:
 
 def _show_signed(axes: Any, values: Array) -> None:
     """Channels summed, blue negative, red positive, white 0; each map on its own scale."""
-    total = values.sum(axis=0)
+    total = np.nan_to_num(values).sum(axis=0)
     scale = float(np.quantile(np.abs(total), 0.995)) or 1.0
     axes.imshow(total, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
     _frame(axes)

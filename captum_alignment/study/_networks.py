@@ -1,5 +1,6 @@
 """The network of the study and its training objective."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,20 +32,34 @@ class SmallNet(nn.Sequential):
         super().__init__(*layers, *head)
 
 
-class Classifier(LightningModule):
-    """Cross-entropy training of ``network`` with the optimizer that ``config`` names."""
+def cross_entropy(scores: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(scores, labels)
 
-    def __init__(self, network: nn.Module, config: StudyConfig) -> None:
+
+class Classifier(LightningModule):
+    """Training of ``network`` on batches (images, labels, ...) with the optimizer that ``config`` names.
+
+    Args:
+        loss: of the scores, images and labels of a batch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: StudyConfig,
+        loss: Callable[[Tensor, Tensor, Tensor], Tensor] = cross_entropy,
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = config
+        self.loss = loss
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's names
-        images, labels = batch
-        return nn.functional.cross_entropy(self(images), labels)
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's names
+        images, labels = batch[:2]
+        return self.loss(self(images), images, labels)
 
     def configure_optimizers(self) -> Any:
         config, parameters = self.config, self.network.parameters()

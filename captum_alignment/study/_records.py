@@ -1,129 +1,55 @@
-"""The folder of a study: who it belongs to, and files that are either whole or absent."""
+"""The records of an evaluation: one row per sample, in numbered parts, then in one table.
 
-import hashlib
+``docs/evaluate.md`` says what every column means.
+"""
+
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
-from captum_alignment.study._config import StudyConfig, difference
+from captum_alignment.study._files import read_arrays, whole_file
+from captum_alignment.study._folder import read_manifest
+from captum_alignment.study._run import Run
 
-#: Version of the layout of the folder; a folder of another one is refused.
-SCHEMA = 1
-#: Version of the columns of the records; evaluations of another one are repeated, with the models that are there.
-COLUMNS = 2
-_KIND = "captum-alignment study"
-_TEMPORARY = ".unfinished"
+KIND = "evaluation"
+#: Version of the columns; parts of another one are measured again.
+COLUMNS = 3
 _META = b"captum_alignment"
+_INTEGERS: tuple[str, ...] = ("sample", "label", "prediction", "rival", "model_passes")
+_TEXTS: tuple[str, ...] = ("id", "attack", "error")
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, which becomes ``path`` when the block ends well and disappears otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def part_file(folder: Path, part: int) -> Path:
+    return folder / "parts" / f"part-{part:05d}.parquet"
 
 
-def open_folder(path: Path, config: StudyConfig) -> None:
-    """Make ``path`` the folder of the study ``config``, or continue the one that it holds.
+def records_file(folder: Path) -> Path:
+    return folder / "records.parquet"
 
-    Raises:
-        ValueError: it holds something else, or a study of another configuration; the message shows the difference.
+
+def gallery_file(folder: Path) -> Path:
+    return folder / "gallery.npz"
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with the dtypes of records, in which a part without any measured sample agrees with the others.
+
+    Whole numbers are Int64 and texts are strings, both missing where there is nothing; the rest are floats, NaN where
+    there is nothing.
     """
-    manifest = path / "config.json"
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--out: {path} is a file, expected a folder")
-    if manifest.is_file():
-        _check_manifest(path, manifest, config)
-    elif path.is_dir() and any(not _is_leftover(item) for item in path.iterdir()):
-        raise ValueError(f"--out: {path} is not empty and holds no study, expected a new or empty folder")
-    path.mkdir(parents=True, exist_ok=True)
-    for leftover in filter(_is_leftover, path.rglob("*")):
-        leftover.unlink()  # of a run that was killed
-    if not manifest.is_file():
-        content = {"kind": _KIND, "schema": SCHEMA, "config": config.as_dict(), "versions": versions()}
-        write_text(manifest, json.dumps(content, indent=2) + "\n")
-
-
-def _check_manifest(path: Path, manifest: Path, config: StudyConfig) -> None:
-    try:
-        content = json.loads(manifest.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        content = None
-    if not isinstance(content, dict) or content.get("kind") != _KIND:
-        raise ValueError(f"--out: {path} holds a config.json that is no study's, expected a new or empty folder")
-    if content.get("schema") != SCHEMA:
-        raise ValueError(
-            f"--out: {path} was written with schema {content.get('schema')}, expected {SCHEMA}: use a new folder"
-        )
-    changed = difference(content.get("config", {}), config.as_dict())
-    if changed:
-        raise ValueError(
-            f"--out: {path} holds a study of another configuration ({'; '.join(changed)}); "
-            "use a new folder, or the same options to continue"
-        )
-
-
-def _is_leftover(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
-
-
-def versions() -> dict[str, str]:
-    """The versions of what the numbers depend on."""
-    found = {}
-    for name in ("captum-alignment", "torch", "captum", "foolbox", "lightning"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[name] = "not installed"
-    return found
-
-
-def write_text(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_weights(path: Path, state: dict[str, Tensor]) -> None:
-    with whole_file(path) as temporary:
-        torch.save(state, temporary)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType] - its stub takes allow_pickle for one
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    kinds = {**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_TEXTS, "string")}
+    return frame.astype({str(name): kinds.get(str(name), "float64") for name in frame})
 
 
 def write_table(path: Path, frame: pd.DataFrame, **about: Any) -> None:
-    """``frame`` as parquet; ``about`` and the version of the columns go into its metadata, `table_about` reads them."""
+    """``frame`` as parquet; ``about`` and the version of the columns go into its metadata."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     metadata = {**(table.schema.metadata or {}), _META: json.dumps({"columns": COLUMNS, **about}).encode()}
     with whole_file(path) as temporary:
@@ -131,5 +57,51 @@ def write_table(path: Path, frame: pd.DataFrame, **about: Any) -> None:
 
 
 def table_about(path: Path) -> dict[str, Any]:
-    metadata = pq.read_schema(path).metadata or {}
-    return json.loads(metadata.get(_META, b"{}"))
+    """What `write_table` was told, and the version of the columns; nothing where ``path`` is no such table."""
+    try:
+        return json.loads((pq.read_schema(path).metadata or {})[_META])
+    except (OSError, pa.ArrowInvalid, KeyError, json.JSONDecodeError):
+        return {}
+
+
+def missing_parts(folder: Path, count: int) -> list[int]:
+    """Which of ``count`` parts are not there, or not with these columns."""
+    return [part for part in range(count) if table_about(part_file(folder, part)).get("columns") != COLUMNS]
+
+
+def merge_parts(folder: Path, count: int) -> None:
+    """One table of all parts, in their order, holding no more than one part in memory."""
+    parts = [part_file(folder, part) for part in range(count)]
+    # A part whose samples all failed lacks the measured columns.
+    schemas = sorted(map(pq.read_schema, parts), key=len, reverse=True)
+    schema = pa.unify_schemas(schemas)
+    with whole_file(records_file(folder)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for part in parts:
+            writer.write_table(ds.dataset(part, schema=schema).to_table())
+
+
+def read_records(folder: str | Path) -> pd.DataFrame:
+    """The records of the finished evaluation in ``folder``, one row per sample, ordered by ``sample``.
+
+    Raises:
+        ValueError: there is no evaluation, or it is not finished.
+    """
+    folder = Path(folder)
+    read_manifest(folder, KIND, option="folder")
+    if not records_file(folder).is_file():
+        done = len(list((folder / "parts").glob("part-*.parquet")))
+        raise ValueError(f"folder: {folder} is not finished ({done} parts are); the same command continues it")
+    return ordered([pd.read_parquet(records_file(folder))])
+
+
+def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """All rows of ``frames``, by sample."""
+    return pd.concat(frames, ignore_index=True).sort_values("sample", ignore_index=True)
+
+
+def read_run(folder: str | Path) -> Run:
+    """A finished evaluation as the report takes it; errors as `read_records`."""
+    folder = Path(folder)
+    records = read_records(folder)
+    gallery: dict[str, np.ndarray] = read_arrays(gallery_file(folder)) if gallery_file(folder).is_file() else {}
+    return Run(folder.resolve().name, read_manifest(folder, KIND, option="folder"), records, gallery)

@@ -1,21 +1,18 @@
-"""The report: one HTML file that needs nothing else."""
+"""The report of a study: one HTML file that needs nothing else."""
 
-import base64
 import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from captum_alignment.study._claims import Verdict
 from captum_alignment.study._config import OPTIONS, PRESETS, StudyConfig, make_config
-from captum_alignment.study._records import versions, write_text
+from captum_alignment.study._files import versions
+from captum_alignment.study._page import Picture, write_page
 from captum_alignment.study._summary import USABLE
-from captum_alignment.study._text import number, setting
+from captum_alignment.study._text import setting
 
 _DATASET_NAMES = {
     "digits": "scikit-learn’s digits",
@@ -23,19 +20,6 @@ _DATASET_NAMES = {
     "fashion-mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report: its file, what it shows, and what a reader who cannot see it should know."""
-
-    file: Path
-    caption: str
-    alt: str
-
-    @property
-    def uri(self) -> str:
-        return "data:image/png;base64," + base64.b64encode(self.file.read_bytes()).decode("ascii")
 
 
 def write_report(
@@ -51,15 +35,9 @@ def write_report(
     eval_size: int,
 ) -> None:
     """Write the report of one study to ``path``; images are embedded, every text is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    html = environment.get_template("report.html.jinja").render(
+    write_page(
+        path,
+        "study.html.jinja",
         name=path.resolve().parent.name,
         dataset=_DATASET_NAMES[config.dataset],
         config=config,
@@ -77,9 +55,7 @@ def write_report(
         settings=_settings(config),
         command=reproduce(config),
         versions=versions(),
-        date=datetime.now(timezone.utc).date().isoformat(),
     )
-    write_text(path, html)
 
 
 def reproduce(config: StudyConfig) -> str:

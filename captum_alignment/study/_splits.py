@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from captum_alignment.study._config import StudyConfig
+from captum_alignment.study._factories import reason
 
-#: torchvision's class and its folder under the root.
-_TORCHVISION = {
+#: torchvision's class and what lies under the root.
+TORCHVISION = {
     "mnist": ("MNIST", "MNIST/raw"),
     "fashion-mnist": ("FashionMNIST", "FashionMNIST/raw"),
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
+    "cifar100": ("CIFAR100", "cifar-100-python"),
+    "imagenet": ("ImageNet", "ILSVRC2012_devkit_t12.tar.gz"),
 }
 _DIGITS_HELD_OUT = 500
 
@@ -26,6 +29,17 @@ class Split:
     images: Tensor
     labels: Tensor
     index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        return self.images[position], int(self.labels[position])
+
+    @property
+    def ids(self) -> list[str]:
+        """Which samples of the source these are."""
+        return [str(index) for index in self.index.tolist()]
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ def load_data(config: StudyConfig, *, data_root: Path | None = None, download: b
         FileNotFoundError: the data are not below ``data_root``; the message says what was expected where.
     """
     if config.dataset == "digits":
-        train, test, classes = _digits()
+        train, test, classes = digits()
     else:
         train, test, classes = _torchvision(config.dataset, data_root, download)
     generator = torch.Generator().manual_seed(config.seed)
@@ -56,7 +70,8 @@ def load_data(config: StudyConfig, *, data_root: Path | None = None, download: b
     )
 
 
-def _digits() -> tuple[Split, Split, tuple[str, ...]]:
+def digits() -> tuple[Split, Split, tuple[str, ...]]:
+    """scikit-learn's digits: training samples, held-out samples, and the names of the classes."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - needed for this data set only
 
     source: Any = load_digits()
@@ -71,26 +86,43 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
 
 
 def _torchvision(name: str, root: Path | None, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
+    train, test = (open_torchvision(name, root, train=train, download=download) for train in (True, False))
+    return _split(train), _split(test), class_names(train)
+
+
+def open_torchvision(name: str, root: Path | None, *, train: bool, download: bool) -> Any:
+    """torchvision's data set ``name``, a key of `TORCHVISION`, which lies under ``root``.
+
+    Raises:
+        ValueError: no ``root``, or damaged files.
+        FileNotFoundError: the data are not there; the message says what was expected where.
+        ConnectionError: they could not be downloaded.
+    """
     from torchvision import datasets  # noqa: PLC0415 - needed for these data sets only
 
-    kind, folder = _TORCHVISION[name]
+    kind, below = TORCHVISION[name]
+    free = name != "imagenet"  # nobody may offer ImageNet for download, and torchvision names its splits
+    hint = "--download fetches it there" if free else "imagefolder:PATH reads class folders without it"
     if root is None:
-        raise ValueError(
-            f"--data-root: missing, expected the directory that holds {folder} (--download fetches it there)"
-        )
-    parts = []
-    for train in (True, False):
-        try:
-            parts.append(getattr(datasets, kind)(root, train=train, download=download))
-        except RuntimeError as error:
-            if download:
-                raise
-            raise FileNotFoundError(
-                f"--data-root: no {kind} under {root}, expected {root / folder} as torchvision lays it out "
-                "(--download fetches it there)"
-            ) from error
-    classes = tuple(name.partition(" - ")[0] for name in parts[0].classes)  # MNIST's are "0 - zero"
-    return _split(parts[0]), _split(parts[1]), classes
+        raise ValueError(f"--data-root: missing, expected the directory that holds {below} ({hint})")
+    options = {"train": train, "download": download} if free else {"split": "train" if train else "val"}
+    try:
+        return getattr(datasets, kind)(root, **options)
+    except (RuntimeError, OSError) as error:
+        if free and download:
+            raise ConnectionError(f"--download: {kind} did not arrive at {root} ({reason(error)})") from error
+        raise FileNotFoundError(
+            f"--data-root: no {kind} under {root}, expected {root / below} as torchvision lays it out ({hint})"
+        ) from error
+    except Exception as error:
+        raise ValueError(f"--data-root: {kind} under {root} is damaged ({reason(error)})") from error
+
+
+def class_names(dataset: Any) -> tuple[str, ...]:
+    """Short names of the classes of one of torchvision's data sets."""
+    # ImageNet's are tuples of synonyms, MNIST's are "0 - zero".
+    names = (name if isinstance(name, str) else name[0] for name in dataset.classes)
+    return tuple(name.partition(" - ")[0] for name in names)
 
 
 def _split(dataset: Any) -> Split:

@@ -1,4 +1,4 @@
-"""Medians, rank correlations and their bootstrap intervals; infinite values are large, NaN alone is missing."""
+"""Medians, shares, rank correlations and their intervals; infinite values are large, NaN alone is missing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +11,7 @@ Array = NDArray[Any]
 
 LEVEL = 0.95
 RESAMPLES = 2000
+_Z = 1.959964  # of a normal distribution, 95 % lie within this many standard deviations
 #: Resampled values held at once.
 _CHUNK = 4_000_000
 
@@ -33,6 +34,8 @@ def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]
 def median(values: ArrayLike) -> Array:
     """Medians over the last axis of the values that are not NaN; NaN where there are none."""
     ordered = np.sort(np.asarray(values, float), axis=-1)  # NaN last
+    if not ordered.shape[-1]:
+        return np.full(ordered.shape[:-1], np.nan)
     known = (~np.isnan(ordered)).sum(-1, keepdims=True)
     lower, upper = (np.take_along_axis(ordered, k // 2, axis=-1)[..., 0] for k in (np.maximum(known - 1, 0), known))
     with np.errstate(invalid="ignore"):  # between -inf and inf there is no median
@@ -55,6 +58,30 @@ def bootstrap_spearman(a: ArrayLike, b: ArrayLike, indices: Array) -> Array:
     """Rank correlations (B, ...) of ``a`` and ``b`` (..., n) under each of the resamples ``indices`` (B, n)."""
     pairs = zip(_resampled(np.asarray(a, float), indices), _resampled(np.asarray(b, float), indices), strict=True)
     return np.concatenate([spearman(left, right) for left, right in pairs])
+
+
+def wilson(successes: ArrayLike, trials: ArrayLike) -> tuple[Array, Array]:
+    """The 95 % score interval of a share (Wilson 1927), which stays in [0, 1]; NaN without trials."""
+    k, n = np.asarray(successes, float), np.asarray(trials, float)
+    n = np.where(n > 0, n, np.nan)
+    share, square = k / n, _Z**2 / n
+    half = np.sqrt(square * (share * (1 - share) + square / 4))
+    middle = share + square / 2
+    # Exact at the ends, where rounding could leave [0, 1] or the share out.
+    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
+    return np.where(k == 0, 0 * n, low), np.where(k == n, 1 + 0 * n, high)
+
+
+def fieller(correlation: ArrayLike, pairs: ArrayLike) -> tuple[Array, Array]:
+    """The 95 % interval of a rank correlation: Fisher's z with variance 1.06 / (pairs - 3) (Fieller et al. 1957).
+
+    NaN below 10 pairs, where they did not examine it, and at -1 and 1, whose z is infinite.
+    """
+    r, n = np.asarray(correlation, float), np.asarray(pairs, float)
+    known = (n >= 10) & (np.abs(r) < 1)
+    z = np.arctanh(np.where(known, r, np.nan))
+    half = _Z * np.sqrt(1.06 / np.where(known, n - 3, np.nan))
+    return np.tanh(z - half), np.tanh(z + half)
 
 
 def _centred_ranks(values: ArrayLike) -> Array:

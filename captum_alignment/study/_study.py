@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from captum_alignment.study._claims import Verdict, basis, verdicts
 from captum_alignment.study._cohort import members, train_cohort
+from captum_alignment.study._cohort_records import evaluate_cohort, read_gallery
 from captum_alignment.study._config import StudyConfig
+from captum_alignment.study._device import as_device
 from captum_alignment.study._diagnosis import gaps_sentence, residual_sentence
 from captum_alignment.study._diagnosis_figures import linearity_figure, split_figure, terms_figure
-from captum_alignment.study._evaluate import evaluate_cohort, read_gallery
 from captum_alignment.study._figures import alignment_figure, cohort_figure, scatter_figure
+from captum_alignment.study._files import whole_file, write_text
+from captum_alignment.study._folder import open_folder
 from captum_alignment.study._gallery import gallery_figure, shown_models
-from captum_alignment.study._records import open_folder, whole_file, write_table, write_text
+from captum_alignment.study._records import write_table
 from captum_alignment.study._report import Picture, write_report
 from captum_alignment.study._splits import Data, load_data
 from captum_alignment.study._summary import CORRELATIONS, Cohort, cohort_of, summarise
@@ -57,9 +59,9 @@ def run_study(
         ValueError, FileNotFoundError: a folder that holds something else, data that are not there, a device that is
             not available, a training that diverged.
     """
-    out, target = Path(out), _device(device)
+    out, target = Path(out), as_device(device)
     data = load_data(config, data_root=None if data_root is None else Path(data_root), download=download)
-    open_folder(out, config)
+    open_folder(out, "study", config.as_dict())
     train_cohort(config, data, out, device=target)
     records = evaluate_cohort(config, data, out, device=target)
     write_table(out / "records.parquet", records)
@@ -142,7 +144,7 @@ def _galleries(cohort: Cohort, config: StudyConfig, data: Data, records: pd.Data
         member = grid[s * len(cohort.seeds) + r]
         maps = read_gallery(member, out)
         rows = records[records["model"] == member.name].set_index("sample")
-        rows = rows.loc[data.held_out.index.numpy()[maps["position"]]].to_dict("records")
+        rows = rows.loc[maps["sample"]].to_dict("records")
         what = "The only usable model" if title == "only" else f"The {title} robust usable model"
         caption = (
             f"{what}: λ = {member.strength:g}, seed {member.seed}, median ρ {number(cohort.medians['distance'][s, r])}."
@@ -156,14 +158,3 @@ def _save(figure: Figure, path: Path, caption: str) -> Picture:
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png")
     return Picture(path, caption, alt=caption)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except Exception as error:  # torch raises a different type for each backend
-        raise ValueError(
-            f"device: got {name!r}, which is not available here; expected cpu, cuda, cuda:1, mps"
-        ) from error
-    return device

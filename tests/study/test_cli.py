@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from captum_alignment.study import _cohort, _evaluate, _records
+from captum_alignment.study import _cohort, _records, _work
 from captum_alignment.study._cli import main
 from captum_alignment.study._summary import cohort_of, summarise
 from tests.study.conftest import TINY
@@ -20,13 +20,16 @@ def study(out: Path, *options: str) -> int:
     return main(["study", "--out", str(out), *TINY, *options])
 
 
+EVALUATION = ("manifest.json", "parts/part-00000.parquet", "records.parquet", "gallery.npz")
+
+
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_study_writes_everything(tiny_study):
     assert files(tiny_study) == {
-        "config.json",
+        "manifest.json",
         "records.parquet",
         "summary.csv",
         "report.html",
@@ -34,7 +37,7 @@ def test_a_study_writes_everything(tiny_study):
         *(f"figures/{name}.png" for name in ("split", "terms", "linearity")),
         *(f"figures/linearized_{name}.png" for name in ("alignment", "distance")),
         *(f"models/strength-{strength}_seed-0.pt" for strength in ("0", "0.01")),
-        *(f"evaluations/strength-{s}_seed-0.{kind}" for s in ("0", "0.01") for kind in ("parquet", "npz")),
+        *(f"evaluations/strength-{s}_seed-0/{name}" for s in ("0", "0.01") for name in EVALUATION),
     }
 
 
@@ -62,7 +65,7 @@ def test_a_finished_study_repeats_nothing_but_its_summary(tiny_study, monkeypatc
         raise AssertionError
 
     monkeypatch.setattr(_cohort, "train", fail)
-    monkeypatch.setattr(_evaluate, "evaluate", fail)
+    monkeypatch.setattr(_work.Work, "part", fail)
     assert study(tiny_study) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert lines[-1] == str(tiny_study / "report.html")
@@ -71,7 +74,7 @@ def test_a_finished_study_repeats_nothing_but_its_summary(tiny_study, monkeypatc
 
 
 def test_an_interrupted_study_continues(tiny_study, tmp_path, monkeypatch, capsys):
-    out, calls = tmp_path / "out", {"train": 0, "evaluate": 0}
+    out, calls = tmp_path / "out", {"train": 0, "part": 0}
 
     def interrupt_second_call(module, name):
         whole = getattr(module, name)
@@ -85,15 +88,15 @@ def test_an_interrupted_study_continues(tiny_study, tmp_path, monkeypatch, capsy
         monkeypatch.setattr(module, name, interrupted)
 
     interrupt_second_call(_cohort, "train")
-    interrupt_second_call(_evaluate, "evaluate")
+    interrupt_second_call(_work.Work, "part")
     first = "strength-0_seed-0"
     assert study(out) == 130
-    assert files(out) == {"config.json", f"models/{first}.pt"}
+    assert files(out) == {"manifest.json", f"models/{first}.pt"}
     assert study(out) == 130
-    assert {path.stem for path in (out / "evaluations").iterdir()} == {first}
+    assert [path.parent.name for path in out.glob("evaluations/*/records.parquet")] == [first]
     assert "the same command continues" in capsys.readouterr().err
     assert study(out) == 0
-    assert calls == {"train": 3, "evaluate": 3}
+    assert calls == {"train": 3, "part": 3}
     assert_same_records(out, tiny_study)
 
 
@@ -130,14 +133,13 @@ def test_evaluations_with_the_columns_of_another_version_are_repeated(tiny_study
     out = tmp_path / "out"
     shutil.copytree(tiny_study, out)
     evaluated = []
-    whole = _evaluate.evaluate
-    monkeypatch.setattr(_evaluate, "evaluate", lambda *a, **k: evaluated.append(a) or whole(*a, **k))
-    old = out / "evaluations" / "strength-0_seed-0.parquet"
+    whole = _work.Work.part
+    monkeypatch.setattr(_work.Work, "part", lambda *a: evaluated.append(a) or whole(*a))
+    old = _records.part_file(out / "evaluations" / "strength-0_seed-0", 0)
     frame = pd.read_parquet(old).drop(columns=["deviation", "input_term"])
-    about = {"weights": _records.table_about(old)["weights"]}
     with monkeypatch.context() as earlier:
         earlier.setattr(_records, "COLUMNS", 1)
-        _records.write_table(old, frame, **about)
+        _records.write_table(old, frame)
     monkeypatch.setattr(_cohort, "train", None)
     assert study(out) == 0
     assert len(evaluated) == 1

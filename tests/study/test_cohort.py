@@ -37,18 +37,18 @@ def test_members_are_every_strength_with_every_seed():
     assert names == ["strength-0_seed-5", "strength-0_seed-6", "strength-0.3_seed-5", "strength-0.3_seed-6"]
 
 
-def test_training_is_reproducible_and_leaves_the_global_generator_alone(data):
+def test_training_is_reproducible_and_leaves_the_global_generator_alone(data, tmp_path):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = weights(train(Member(0.3, 5), CONFIG, data, device=CPU))
+    first = weights(train(Member(0.3, 5), CONFIG, data, tmp_path, device=CPU))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(weights(train(Member(0.3, 5), CONFIG, data, device=CPU)), first)
-    assert not torch.equal(weights(train(Member(0.3, 6), CONFIG, data, device=CPU)), first)
-    assert not torch.equal(weights(train(Member(0.0, 5), CONFIG, data, device=CPU)), first)
+    assert torch.equal(weights(train(Member(0.3, 5), CONFIG, data, tmp_path, device=CPU)), first)
+    assert not torch.equal(weights(train(Member(0.3, 6), CONFIG, data, tmp_path, device=CPU)), first)
+    assert not torch.equal(weights(train(Member(0.0, 5), CONFIG, data, tmp_path, device=CPU)), first)
 
 
-def test_regularized_training_is_the_loop_written_by_hand(data, monkeypatch):
+def test_regularized_training_is_the_loop_written_by_hand(data, tmp_path, monkeypatch):
     """SGD on cross-entropy + λ · mean ‖∇ₓ CE_i‖² (one full batch; no dropout, so that its order does not matter)."""
 
     def without_dropout(data):
@@ -58,7 +58,7 @@ def test_regularized_training_is_the_loop_written_by_hand(data, monkeypatch):
 
     monkeypatch.setattr("captum_alignment.study._cohort.build_network", without_dropout)
     config = make_config(preset="etmann-mnist", dataset="digits", epochs=2, train_size=100, eval_size=20)
-    found = weights(train(Member(5.0, 0), config, data, device=CPU))
+    found = weights(train(Member(5.0, 0), config, data, tmp_path, device=CPU))
     torch.manual_seed(0)
     network = without_dropout(data)
     start = weights(network)
@@ -73,25 +73,25 @@ def test_regularized_training_is_the_loop_written_by_hand(data, monkeypatch):
     assert (found - weights(network)).norm() < 1e-3 * (found - start).norm()
 
 
-def test_ctrl_c_reaches_the_caller(data):
+def test_ctrl_c_reaches_the_caller(data, tmp_path):
     class Interrupt(Callback):
         def on_train_epoch_end(self, trainer, pl_module):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(Member(0.0, 0), CONFIG, data, device=CPU, progress=Interrupt())
+        train(Member(0.0, 0), CONFIG, data, tmp_path, device=CPU, callbacks=[Interrupt()])
 
 
-def test_a_training_that_diverges_is_named(data):
+def test_a_training_that_diverges_is_named(data, tmp_path):
     config = make_config(preset="etmann-mnist", dataset="digits", epochs=9, train_size=100, eval_size=20)
     with pytest.raises(ValueError, match="strength 1e\\+30, seed 5"):
-        train(Member(1e30, 5), config, data, device=CPU)
+        train(Member(1e30, 5), config, data, tmp_path, device=CPU)
 
 
-def test_lightning_is_silent_and_its_loggers_are_restored(data, capfd, caplog):
+def test_lightning_is_silent_and_its_loggers_are_restored(data, tmp_path, capfd, caplog):
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
-    train(Member(0.0, 0), CONFIG, data, device=CPU)
+    train(Member(0.0, 0), CONFIG, data, tmp_path, device=CPU)
     out, err = capfd.readouterr()
     assert (out, err, caplog.records) == ("", "", [])
     assert logger.level == level

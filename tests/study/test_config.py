@@ -1,6 +1,6 @@
 import pytest
 
-from captum_alignment.study._config import PRESETS, StudyConfig, difference, make_config
+from captum_alignment.study._config import PRESETS, StudyConfig, make_config
 
 
 def test_the_default_grid_starts_unregularized_and_grows():
@@ -45,13 +45,3 @@ def test_presets_are_valid(preset):
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make_config(**options)
-
-
-def test_difference_names_what_changed():
-    old, new = make_config(), make_config(epochs=7, strengths=(0.0, 0.5))
-    assert difference(old.as_dict(), old.as_dict()) == []
-    assert difference(old.as_dict(), new.as_dict()) == [
-        "strengths: 0 0.01 0.03 0.1 0.3 1 3 there, 0 0.5 here",
-        "epochs: 30 there, 7 here",
-    ]
-    assert difference({}, {"new": 1}) == ["new: absent there, 1 here"]

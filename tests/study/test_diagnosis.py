@@ -100,7 +100,7 @@ def test_the_larger_gap_is_named_with_its_count_over_usable_models():
     records = make_records(accuracy=(1, 1, 1, 0.1))
     usable = records[records["strength"] < 10]
     records["bias_gap"] = np.where(records["sample"] < 50, 9.0, 0.0)
-    larger = int((records.loc[usable.index, "bias_gap"] > usable["direction_gap"].abs()).sum())
+    larger = int((records.loc[usable.index, "bias_gap"] > np.abs(usable["direction_gap"])).sum())
     assert gaps_sentence(cohort_of(records)) == (
         f"The bias gap is the larger one on {larger} of 180 samples (3 usable models)."
     )

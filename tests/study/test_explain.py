@@ -24,7 +24,7 @@ def test_the_terms_sum_to_the_margin_and_the_profiles_are_the_librarys(images):
     analysis = linear_analysis(network, images)
     adversarials = adversarial_distance(network, images, attacks=("fast")).adversarials.clone()
     adversarials[3] = torch.nan  # what a failed attack leaves
-    frame = explain(network, images, analysis.rival, adversarials)
+    frame = explain(network, images, analysis, adversarials)
     terms = [f"{BIAS}{layer}.bias" for layer in LAYERS]
     assert [name for name in frame if name.startswith(BIAS)] == terms
     np.testing.assert_allclose(frame[["input_term", *terms]].sum(axis=1), analysis.gap.numpy(), atol=1e-6)
@@ -40,7 +40,7 @@ def test_the_terms_sum_to_the_margin_and_the_profiles_are_the_librarys(images):
 def test_an_affine_network_falls_along_the_straight_line(images):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     analysis = linear_analysis(network, images)
-    frame = explain(network, images, analysis.rival, images)
+    frame = explain(network, images, analysis, images)
     np.testing.assert_allclose(frame["deviation"], 0, atol=1e-5)
     np.testing.assert_allclose(frame["margin:0.5"], 0.5, atol=1e-5)
     assert frame["adversarial_deviation"].isna().all()

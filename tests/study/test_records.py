@@ -1,94 +1,67 @@
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from captum_alignment.study import _records
-from captum_alignment.study._config import make_config
+from captum_alignment.study._folder import open_folder
+from captum_alignment.study._records import (
+    KIND,
+    merge_parts,
+    missing_parts,
+    part_file,
+    read_records,
+    typed,
+    write_table,
+)
 
 
-def write_half(path, error):
-    with _records.whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise error
+def part(samples, **columns) -> pd.DataFrame:
+    n = len(samples)
+    frame = {"sample": samples, "id": [f"s{i}" for i in samples], "label": [None] * n, "error": [None] * n}
+    return typed(pd.DataFrame({**frame, **columns}))
 
 
-def test_a_file_is_whole_or_absent(tmp_path):
-    path = tmp_path / "deep" / "file.txt"
-    with pytest.raises(KeyboardInterrupt):
-        write_half(path, KeyboardInterrupt)
-    assert list(path.parent.iterdir()) == []
-    _records.write_text(path, "first")
-    with pytest.raises(RuntimeError):
-        write_half(path, RuntimeError)
-    assert path.read_text() == "first"
-    assert list(path.parent.iterdir()) == [path]
+@pytest.fixture
+def folder(tmp_path):
+    open_folder(tmp_path, KIND, {})
+    return tmp_path
 
 
-def test_a_folder_is_made_and_continued(tmp_path):
-    out, config = tmp_path / "a" / "b", make_config()
-    _records.open_folder(out, config)
-    content = json.loads((out / "config.json").read_text())
-    assert content["config"] == config.as_dict()
-    leftover = out / "models" / ".x.pt.unfinished"
-    leftover.parent.mkdir()
-    leftover.touch()
-    _records.open_folder(out, config)
-    assert not leftover.exists()
-
-
-def test_an_empty_folder_is_taken(tmp_path):
-    _records.open_folder(tmp_path, make_config())
-    assert (tmp_path / "config.json").is_file()
-
-
-@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "config.json"])
-@pytest.mark.parametrize("content", ["mine", "[]", '{"kind": "other"}'])
-def test_a_foreign_folder_is_refused_and_left_alone(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=r"--out: .* expected a new or empty folder"):
-        _records.open_folder(tmp_path, make_config())
-    assert [item.read_text() for item in tmp_path.iterdir()] == [content]
-
-
-def test_a_file_is_no_folder(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is a file"):
-        _records.open_folder(tmp_path / "file", make_config())
-
-
-def test_another_configuration_is_refused_with_the_difference(tmp_path):
-    _records.open_folder(tmp_path, make_config())
-    with pytest.raises(ValueError, match="epochs: 30 there, 9 here"):
-        _records.open_folder(tmp_path, make_config(epochs=9))
-
-
-def test_another_schema_is_refused(tmp_path, monkeypatch):
-    _records.open_folder(tmp_path, make_config())
-    monkeypatch.setattr(_records, "SCHEMA", 2)
-    with pytest.raises(ValueError, match="schema 1, expected 2"):
-        _records.open_folder(tmp_path, make_config())
-
-
-def test_what_is_written_is_read(tmp_path):
+def test_a_table_is_read_as_it_was_written(tmp_path):
     frame = pd.DataFrame({"x": [1.0, np.inf, np.nan], "attack": ["a", None, "b"]})
-    _records.write_table(tmp_path / "t.parquet", frame, weights="abc")
+    write_table(tmp_path / "t.parquet", frame, batch_size=7)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), frame)
-    assert _records.table_about(tmp_path / "t.parquet") == {"columns": _records.COLUMNS, "weights": "abc"}
-
-    arrays = {"a": np.arange(3), "b": np.ones((2, 2))}
-    _records.write_arrays(tmp_path / "a.npz", arrays)
-    found = _records.read_arrays(tmp_path / "a.npz")
-    assert found.keys() == arrays.keys()
-    np.testing.assert_array_equal(found["b"], arrays["b"])
-
-    _records.write_weights(tmp_path / "w.pt", {"w": torch.ones(2)})
-    assert torch.equal(_records.read_weights(tmp_path / "w.pt")["w"], torch.ones(2))
+    assert _records.table_about(tmp_path / "t.parquet") == {"columns": _records.COLUMNS, "batch_size": 7}
 
 
-def test_weights_are_no_pickle(tmp_path):
-    torch.save({"w": make_config()}, tmp_path / "w.pt")
-    with pytest.raises(Exception, match="Weights only load failed"):
-        _records.read_weights(tmp_path / "w.pt")
+def test_parts_are_missing_when_absent_broken_or_of_other_columns(folder, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(_records, "COLUMNS", 1)
+        write_table(part_file(folder, 0), part([0]))
+    write_table(part_file(folder, 1), part([1]))
+    part_file(folder, 2).write_bytes(part_file(folder, 1).read_bytes()[:-20])
+    pd.DataFrame({"x": [1]}).to_parquet(part_file(folder, 3))
+    assert missing_parts(folder, 5) == [0, 2, 3, 4]
+
+
+def test_merged_parts_are_one_table_also_where_all_of_one_failed(folder):
+    good = {"distance": [1.0, np.inf], "prediction": [3, 1], "attack": ["ddn", None], "label": [3, None]}
+    write_table(part_file(folder, 0), part([4, 5], error=["no image", "no image"]))
+    write_table(part_file(folder, 1), part([3, 1], **good))
+    merge_parts(folder, 2)
+    found = read_records(folder)
+    assert found["sample"].tolist() == [1, 3, 4, 5]
+    assert found["distance"].tolist()[:2] == [np.inf, 1.0]
+    assert found["distance"].isna().tolist() == [False, False, True, True]
+    assert found["prediction"].tolist()[:2] == [1, 3]
+    assert found["label"].isna().tolist() == [True, False, True, True]
+    assert found["error"].tolist()[2:] == ["no image"] * 2
+    pd.testing.assert_frame_equal(found, typed(found))
+
+
+def test_an_unfinished_evaluation_is_not_read(folder, tmp_path):
+    write_table(part_file(folder, 0), part([0]))
+    with pytest.raises(ValueError, match=r"not finished \(1 parts are\)"):
+        read_records(folder)
+    with pytest.raises(ValueError, match="holds no evaluation"):
+        read_records(tmp_path / "nowhere")

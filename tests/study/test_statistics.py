@@ -6,10 +6,12 @@ from scipy import stats
 from captum_alignment.study._statistics import (
     bootstrap_medians,
     bootstrap_spearman,
+    fieller,
     interval,
     median,
     resample,
     spearman,
+    wilson,
 )
 
 
@@ -91,3 +93,34 @@ def test_interval_covers_the_true_median_as_often_as_it_says():
         low, high = interval(bootstrap_medians(rng.normal(size=40), resample(40, 400, seed=trial)))
         hits += low <= 0 <= high
     assert 0.9 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (1, 1), (500, 100000)])
+def test_wilson_is_scipys(k, n):
+    expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson(k, n), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_the_median_of_nothing_is_missing():
+    assert np.isnan(median(np.empty((2, 0)))).tolist() == [True, True]
+
+
+def test_wilson_of_no_trials_is_missing():
+    assert np.isnan(wilson(0, 0)).all()
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_fieller_covers_the_rank_correlation_of_normal_samples(rho):
+    rng = np.random.default_rng(0)
+    n, trials = 40, 2000
+    a = rng.normal(size=(trials, n))
+    b = rho * a + np.sqrt(1 - rho**2) * rng.normal(size=(trials, n))
+    low, high = fieller(spearman(a, b), n)
+    true = 6 / np.pi * np.arcsin(rho / 2)
+    assert 0.93 < ((low <= true) & (true <= high)).mean() < 0.97
+
+
+def test_fieller_has_no_interval_where_its_variance_is_not_known():
+    assert np.isnan(fieller([0.5, 1.0, -1.0, np.nan], [9, 100, 100, 100])).all()
+    low, high = fieller(0.5, 10)
+    assert -1 < low < 0.5 < high < 1

@@ -1,0 +1,125 @@
+"""``captum-alignment evaluate`` and ``captum-alignment report``."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from captum_alignment.study._cli_common import THREADS, Commands, prepare, size
+from captum_alignment.study._config import ATTACKS, PORTFOLIOS
+
+
+def _add_evaluate(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure any model on any data, sample by sample, and write a report",
+        description="Measure robustness, alignment and what links them for every sample of a data set, and write one "
+        "row per sample and a report. The same command continues an interrupted run; under torchrun its processes "
+        "share the work: torchrun --nproc-per-node 2 -m captum_alignment evaluate ...",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=_evaluate, debug=False)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to: new, empty, or of the same run")
+    model = parser.add_argument_group("model").add_argument
+    model("--model", required=True, metavar="SPEC", help="torchvision:NAME, timm:NAME, FILE.py:FACTORY, MODULE:FACTORY")
+    model("--weights", metavar="FILE", help="state_dict or safetensors; or DEFAULT, the library's own")
+    model("--mean", type=float, nargs="+", metavar="X", help="input normalisation, which becomes part of the model")
+    model("--std", type=float, nargs="+", metavar="X")
+    model("--num-classes", type=int, metavar="K", help="of a torchvision or timm model")
+    data = parser.add_argument_group("data").add_argument
+    data(
+        "--data",
+        required=True,
+        metavar="SPEC",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, imagefolder:PATH, npz:FILE, FILE.py:FACTORY",
+    )
+    data("--data-root", type=Path, metavar="DIR", help="where torchvision's data sets lie")
+    data("--download", action="store_true", help="let torchvision download what is not there")
+    data("--split", metavar="NAME", help="test (default) or train, where the data have both")
+    data("--resize", type=int, metavar="PIXELS", help="of the shorter side")
+    data("--crop", type=int, metavar="PIXELS", help="of the square in the middle")
+    data("--subset", type=size, metavar="N", help="samples drawn by --seed, or 'all' (default)")
+    data("--seed", type=int, metavar="N")
+    measured = parser.add_argument_group("measurement").add_argument
+    measured("--attacks", nargs="+", metavar="NAME", help=f"{', '.join(PORTFOLIOS)}; or some of {', '.join(ATTACKS)}")
+    measured("--norm", type=float, metavar="P", help="of perturbations: 1, 2 (default) or inf")
+    measured("--candidates", type=int, metavar="N", help="search only that many rivals (default: all classes)")
+    measured("--precision", metavar="NAME", help="float32 (default), bfloat16, float16")
+    measured(
+        "--batch-size", type=_batch_size, metavar="N", help="'auto' (default) halves it when memory does not suffice"
+    )
+    measured("--part-size", type=int, metavar="N", help="samples of a part, which is written as one file")
+    measured("--strict", action="store_true", help="stop at the first sample that cannot be measured")
+    add("--workers", type=int, metavar="N", help="processes that read ahead (default: 0)")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: this process's GPU where there is one)")
+    add("--threads", **THREADS)
+    return parser
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    given: dict[str, Any] = vars(arguments)
+    device = prepare(arguments)
+
+    from captum_alignment.study._data import load_dataset  # noqa: PLC0415 - loads the optional dependencies
+    from captum_alignment.study._device import as_device  # noqa: PLC0415
+    from captum_alignment.study._distributed import processes  # noqa: PLC0415
+    from captum_alignment.study._evaluate import evaluate  # noqa: PLC0415
+    from captum_alignment.study._models import load_model  # noqa: PLC0415
+    from captum_alignment.study._records import read_run  # noqa: PLC0415
+    from captum_alignment.study._runs_report import write_runs_report  # noqa: PLC0415
+
+    model = load_model(
+        arguments.model, device=as_device(device), **_some(given, "weights", "mean", "std", "num_classes")
+    )
+    geometry = {name: given.get(name, getattr(model, name)) for name in ("resize", "crop")}
+    dataset = load_dataset(arguments.data, root=given.get("data_root"), **geometry, **_some(given, "split", "download"))
+    about = {"model": model.name, "dataset": arguments.data, **_some(given, "split")}
+    about |= {"mean": model.mean, "std": model.std, **geometry}
+    names = ("attacks", "norm", "candidates", "subset", "seed", "part_size", "batch_size", "precision", "strict")
+    with processes() as group:
+        evaluate(
+            model.module,
+            dataset,
+            out=arguments.out,
+            num_workers=given.get("workers", 0),
+            show_progress=True,
+            about=about,
+            **_some(given, *names),
+        )
+        if group.rank == 0:
+            run = read_run(arguments.out)
+            report = arguments.out / "report.html"
+            write_runs_report(report, [run])
+            failed = int(run.records["error"].notna().sum())
+            print(f"{len(run.records)} samples, {failed} of them failed\n{report}")
+
+
+def _add_report(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "report",
+        help="compare evaluations side by side",
+        description="Write one report that compares finished evaluations.",
+    )
+    parser.set_defaults(run=_report)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of an evaluation")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: report.html in the folder of a single run, else here"
+    )
+    return parser
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from captum_alignment.study._runs_report import report  # noqa: PLC0415 - loads the optional dependencies
+
+    print(report(arguments.runs, out=arguments.out))
+
+
+def _some(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
+def _batch_size(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+COMMANDS = (_add_evaluate, _add_report)

@@ -1,0 +1,71 @@
+"""Several processes that share the parts of one evaluation, started by torchrun or anything that sets its variables."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+#: A process that has done its share waits for the slowest one; if that one dies, the launcher ends all of them.
+_PATIENCE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's rank among ``size``, and the group over which a few bytes travel; None for a single process."""
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+
+    def from_first(self, function: Callable[[], T]) -> T:
+        """What ``function`` returns on rank 0, on all ranks; what it raises there is raised by all."""
+        if self.group is None:
+            return function()
+        box: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                box[0] = function()
+            except Exception as error:  # whatever it is, the others must not wait for a result that never comes
+                box[1] = error
+        dist.broadcast_object_list(box, group=self.group, group_src=0)
+        if box[1] is not None:
+            raise box[1]
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all ranks have come here."""
+        if self.group is not None:
+            dist.barrier(self.group)
+
+
+@contextmanager
+def processes() -> Iterator[Processes]:
+    """The processes of this job: the caller's process group, else the one of the environment (RANK, WORLD_SIZE, ...).
+
+    Only a few bytes are exchanged, so gloo serves GPUs as well; a group that the caller made, with nccl or gloo, stays.
+    """
+    mine = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if mine:
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            yield Processes()
+            return
+        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        yield Processes(dist.get_rank(), dist.get_world_size(), group)
+        if not mine:
+            dist.destroy_process_group(group)
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def local_rank() -> int:
+    """Which of its machine's processes this is; 0 where nothing says so."""
+    return int(os.environ.get("LOCAL_RANK", "0"))

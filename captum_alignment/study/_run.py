@@ -1,0 +1,92 @@
+"""One evaluated model: its records, its gallery, and what its manifest says about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from captum_alignment.study._statistics import Array
+
+_NORMS = {"1": "l₁", "2": "l₂", "inf": "l∞"}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one evaluation left in its folder.
+
+    Attributes:
+        name: the folder's name.
+        manifest: its JSON; any key may be missing.
+        records: one row per sample. ``error`` says why a sample could not be measured, all else of its row is missing.
+        gallery: kind ("least" or "most" robust), sample, and the maps (G, C, H, W) of G samples; may be empty.
+    """
+
+    name: str
+    manifest: dict[str, Any]
+    records: pd.DataFrame
+    gallery: dict[str, np.ndarray]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        config = self.manifest.get("config")
+        return config if isinstance(config, dict) else {}
+
+    @property
+    def norm(self) -> str:
+        """The sign of the norm of the perturbations."""
+        value = self.config.get("norm", "")
+        text = f"{value:g}" if isinstance(value, float | int) else str(value)
+        return _NORMS.get(text, text)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        classes = self.config.get("classes")
+        return [str(name) for name in classes] if isinstance(classes, list) else None
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """The rows of the samples that could not be measured."""
+        return self.records.loc[self._failed]
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        return self.records.loc[~self._failed]
+
+    @property
+    def _failed(self) -> Array:
+        if "error" not in self.records:
+            return np.zeros(len(self.records), dtype=bool)
+        return self.records["error"].notna().to_numpy(bool)
+
+    @property
+    def attacks(self) -> list[str]:
+        """Those that ran on every measured sample; only they have comparable medians."""
+        columns = [str(name) for name in self.records if str(name).startswith("distance_")]
+        return [name.removeprefix("distance_") for name in columns if not np.isnan(self.values(name)).any()]
+
+    @property
+    def labelled(self) -> Array:
+        """(n,): which measured samples have a label."""
+        return ~np.isnan(self.values("label"))
+
+    @property
+    def correct(self) -> Array:
+        """(n,): which measured samples are predicted as labelled."""
+        return self.values("label") == self.values("prediction")
+
+    def values(self, name: str) -> Array:
+        """A column of the measured samples (n,) as floats, NaN where it is missing."""
+        if name not in self.records:
+            return np.full(len(self.measured), np.nan)
+        return self.measured[name].to_numpy(float, na_value=np.nan)
+
+
+def class_name(classes: Sequence[str] | None, index: Any) -> str:
+    """The name of a class, its number where it has none, a dash where there is no class."""
+    if pd.isna(index):
+        return "–"
+    known = classes is not None and 0 <= int(index) < len(classes)
+    return classes[int(index)] if classes is not None and known else str(int(index))
