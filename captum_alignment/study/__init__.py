@@ -1,12 +1,13 @@
 """The application: evaluate any model on any data, and study cohorts of models for the paper's claims.
 
-On the command line ``captum-alignment evaluate | report | study``; in Python::
+On the command line ``captum-alignment evaluate | report | study | roar``; in Python::
 
-    from captum_alignment.study import StudyConfig, evaluate, report, run_study
+    from captum_alignment.study import StudyConfig, evaluate, remove_and_retrain, report, run_study
 
     records = evaluate(model, dataset, out="runs/mine")
     report(["runs/mine", "runs/other"], out="comparison.html")
     result = run_study(StudyConfig(strengths=(0.0, 0.1, 1.0)), "runs/study")
+    cells = remove_and_retrain(model, make_model, train, test, methods=("saliency", "random"), out="runs/roar")
 
 It needs the optional dependencies, ``pip install 'captum-alignment[study]'``.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from captum_alignment.study._evaluate import evaluate
     from captum_alignment.study._models import LoadedModel, Logits, load_model
     from captum_alignment.study._records import read_records
+    from captum_alignment.study._roar import remove_and_retrain
     from captum_alignment.study._runs_report import report
     from captum_alignment.study._study import StudyResult, run_study
 
@@ -35,6 +37,7 @@ __all__ = [
     "load_model",
     "make_config",
     "read_records",
+    "remove_and_retrain",
     "report",
     "run_study",
 ]
@@ -51,6 +54,7 @@ _MODULES = {
     "load_model": "_models",
     "make_config": "_config",
     "read_records": "_records",
+    "remove_and_retrain": "_roar",
     "report": "_runs_report",
     "run_study": "_study",
 }

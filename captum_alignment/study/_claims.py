@@ -62,7 +62,7 @@ def basis(cohort: Cohort) -> str:
 
 _CLAIMS = (
     _Claim("The saliency maps of the most robust model fit their own image better", "Fig. 1", 2, maps_fit_their_image),
-    _Claim("Regularization raises robustness", "Fig. 2, 3", 3, rises("strength", "distance", "λ", "median ρ")),
+    _Claim("Regularization raises robustness", "Fig. 2, 3", 3, rises("strength", "distance", None, "median ρ")),
     _Claim("Alignment rises with robustness", "Fig. 2, 3", 3, rises("distance", "alignment", "median ρ", "median α")),
     _Claim(
         "Alignment beyond its chance level rises with robustness",

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from captum_alignment.study import _cli_evaluate, _cli_study
+from captum_alignment.study import _cli_evaluate, _cli_roar, _cli_study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +38,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="captum-alignment", description="Adversarial robustness, saliency alignment and what links them."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (*_cli_study.COMMANDS, *_cli_evaluate.COMMANDS):
+    for command in (*_cli_study.COMMANDS, *_cli_evaluate.COMMANDS, *_cli_roar.COMMANDS):
         command(commands).add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -1,6 +1,8 @@
 """What the commands share: options, and the threads and the device that they run on."""
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 #: What `argparse.ArgumentParser.add_subparsers` returns.
@@ -12,6 +14,35 @@ THREADS: dict[str, Any] = {
     "metavar": "N",
     "help": "CPU threads (default: 1; small networks gain little from more, and lose much where cores are shared)",
 }
+
+
+def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Any:
+    """The options of `load_model`; the function that adds more to their group."""
+    add = parser.add_argument_group("model").add_argument
+    forms = "torchvision:NAME, timm:NAME, FILE.py:FACTORY, MODULE:FACTORY"
+    add("--model", required=required, metavar="SPEC", help=forms)
+    add("--weights", metavar="FILE", help="state_dict or safetensors; or DEFAULT, the library's own")
+    add("--mean", type=float, nargs="+", metavar="X", help="input normalisation, which becomes part of the model")
+    add("--std", type=float, nargs="+", metavar="X")
+    add("--num-classes", type=int, metavar="K", help="of a torchvision or timm model")
+    return add
+
+
+def add_data_options(parser: argparse.ArgumentParser, *, required: bool) -> Any:
+    """The options of `load_dataset` but for the split; the function that adds more to their group."""
+    add = parser.add_argument_group("data").add_argument
+    forms = "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, imagefolder:PATH, npz:FILE, FILE.py:FACTORY"
+    add("--data", required=required, metavar="SPEC", help=forms + ("" if required else " (default: digits)"))
+    add("--data-root", type=Path, metavar="DIR", help="where torchvision's data sets lie")
+    add("--download", action="store_true", help="let torchvision download what is not there")
+    add("--resize", type=int, metavar="PIXELS", help="of the shorter side")
+    add("--crop", type=int, metavar="PIXELS", help="of the square in the middle")
+    return add
+
+
+def some(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Those of ``names`` that were given."""
+    return {name: given[name] for name in names if name in given}
 
 
 def size(text: str) -> int | None:

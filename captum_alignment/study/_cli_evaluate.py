@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from captum_alignment.study._cli_common import THREADS, Commands, prepare, size
+from captum_alignment.study._cli_common import (
+    THREADS,
+    Commands,
+    add_data_options,
+    add_model_options,
+    prepare,
+    size,
+    some,
+)
 from captum_alignment.study._config import ATTACKS, PORTFOLIOS
 
 
@@ -20,24 +28,9 @@ def _add_evaluate(commands: Commands) -> argparse.ArgumentParser:
     parser.set_defaults(run=_evaluate, debug=False)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write to: new, empty, or of the same run")
-    model = parser.add_argument_group("model").add_argument
-    model("--model", required=True, metavar="SPEC", help="torchvision:NAME, timm:NAME, FILE.py:FACTORY, MODULE:FACTORY")
-    model("--weights", metavar="FILE", help="state_dict or safetensors; or DEFAULT, the library's own")
-    model("--mean", type=float, nargs="+", metavar="X", help="input normalisation, which becomes part of the model")
-    model("--std", type=float, nargs="+", metavar="X")
-    model("--num-classes", type=int, metavar="K", help="of a torchvision or timm model")
-    data = parser.add_argument_group("data").add_argument
-    data(
-        "--data",
-        required=True,
-        metavar="SPEC",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, imagefolder:PATH, npz:FILE, FILE.py:FACTORY",
-    )
-    data("--data-root", type=Path, metavar="DIR", help="where torchvision's data sets lie")
-    data("--download", action="store_true", help="let torchvision download what is not there")
+    add_model_options(parser, required=True)
+    data = add_data_options(parser, required=True)
     data("--split", metavar="NAME", help="test (default) or train, where the data have both")
-    data("--resize", type=int, metavar="PIXELS", help="of the shorter side")
-    data("--crop", type=int, metavar="PIXELS", help="of the square in the middle")
     data("--subset", type=size, metavar="N", help="samples drawn by --seed, or 'all' (default)")
     data("--seed", type=int, metavar="N")
     measured = parser.add_argument_group("measurement").add_argument
@@ -69,11 +62,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from captum_alignment.study._runs_report import write_runs_report  # noqa: PLC0415
 
     model = load_model(
-        arguments.model, device=as_device(device), **_some(given, "weights", "mean", "std", "num_classes")
+        arguments.model, device=as_device(device), **some(given, "weights", "mean", "std", "num_classes")
     )
     geometry = {name: given.get(name, getattr(model, name)) for name in ("resize", "crop")}
-    dataset = load_dataset(arguments.data, root=given.get("data_root"), **geometry, **_some(given, "split", "download"))
-    about = {"model": model.name, "dataset": arguments.data, **_some(given, "split")}
+    dataset = load_dataset(arguments.data, root=given.get("data_root"), **geometry, **some(given, "split", "download"))
+    about = {"model": model.name, "dataset": arguments.data, **some(given, "split")}
     about |= {"mean": model.mean, "std": model.std, **geometry}
     names = ("attacks", "norm", "candidates", "subset", "seed", "part_size", "batch_size", "precision", "strict")
     with processes() as group:
@@ -84,7 +77,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             num_workers=given.get("workers", 0),
             show_progress=True,
             about=about,
-            **_some(given, *names),
+            **some(given, *names),
         )
         if group.rank == 0:
             run = read_run(arguments.out)
@@ -112,10 +105,6 @@ def _report(arguments: argparse.Namespace) -> None:
     from captum_alignment.study._runs_report import report  # noqa: PLC0415 - loads the optional dependencies
 
     print(report(arguments.runs, out=arguments.out))
-
-
-def _some(given: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: given[name] for name in names if name in given}
 
 
 def _batch_size(text: str) -> int | str:

@@ -27,8 +27,13 @@ def _add_study(commands: Commands) -> argparse.ArgumentParser:
     add("--data-root", type=Path, metavar="DIR", help="where torchvision's data sets lie")
     add("--download", action="store_true", help="let torchvision download what is not there")
     add("--preset", metavar="NAME", help=f"{', '.join(PRESETS)}: the paper's setup; other options override it")
-    add("--regularizer", metavar="NAME", help=f"how the cohort is trained: {', '.join(METHODS)} (default: lipschitz)")
-    add("--strengths", type=float, nargs="+", metavar="λ", help="of the regularizer, one model each")
+    add(
+        "--regularizer",
+        nargs="+",
+        metavar="NAME",
+        help=f"how the cohort is trained: {', '.join(METHODS)} (default: lipschitz); several are compared",
+    )
+    add("--strengths", type=float, nargs="+", metavar="X", help="of a single regularizer, one model each")
     add("--epochs", type=int, metavar="N")
     add("--train-size", type=size, metavar="N", help="training samples, or 'all'")
     add("--eval-size", type=size, metavar="N", help="held-out samples that are measured, or 'all'")
@@ -46,26 +51,35 @@ def _study(arguments: argparse.Namespace) -> None:
     for key in ("strengths", "attacks"):
         if key in options:
             options[key] = tuple(options[key])
-    config = make_config(**options)
-    device = prepare(arguments)
+    methods = options.pop("regularizer", ["lipschitz"])
+    if len(methods) > 1 and "strengths" in options:
+        raise ValueError("strengths: got some for several regularizers, expected them for a single one")
+    configs = [make_config(regularizer=method, **options) for method in methods]
+    where = {
+        "data_root": given.get("data_root"),
+        "download": given.get("download", False),
+        "device": prepare(arguments),
+    }
 
-    from captum_alignment.study._study import run_study  # noqa: PLC0415 - loads the optional dependencies
+    # They load the optional dependencies.
+    from captum_alignment.study._methods_study import run_methods  # noqa: PLC0415
+    from captum_alignment.study._study import run_study  # noqa: PLC0415
 
-    result = run_study(
-        config,
-        arguments.out,
-        data_root=given.get("data_root"),
-        download=given.get("download", False),
-        device=device,
-    )
-    _print_result(result)
+    if len(configs) == 1:
+        _print_result(run_study(configs[0], arguments.out, **where))
+        return
+    found = run_methods(configs, arguments.out, **where)
+    for method, result in found.studies.items():
+        print(f"\n{method}", end="")
+        _print_result(result)
+    print(f"\n{found.report}")
 
 
 def _print_result(result: "StudyResult") -> None:
     from captum_alignment.study._text import number  # noqa: PLC0415
 
     columns = {
-        "λ": "strength",
+        "strength": "strength",
         "seed": "training_seed",
         "accuracy": "accuracy",
         "ρ": "distance",

@@ -99,7 +99,7 @@ def train(
         return _load(path, data)
 
     try:
-        targets = folder / "targets" / f"{config.regularizer}_seed-{member.seed}"
+        targets = folder / "targets" / f"seed-{member.seed}"
         return make(make_recipe(config.regularizer, member.strength, data.train, teach, targets), callbacks)
     except ValueError as error:
         raise ValueError(f"strength {member.strength:g}, seed {member.seed}: {error}") from error

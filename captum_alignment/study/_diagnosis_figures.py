@@ -49,7 +49,7 @@ def terms_figure(cohort: Cohort) -> Figure:
         strengths = zip(cohort.strengths, cohort.usable, strict=True)
         columns = [f"{value:g}" if use else f"{value:g}\nleft out" for value, use in strengths]
         terms_panel(axes, shown, [_label(name) for name in shares], columns)
-        axes.set_xlabel("regularization strength λ")
+        axes.set_xlabel(f"regularization strength {cohort.symbol}")
     return figure
 
 
@@ -65,7 +65,7 @@ def linearity_figure(cohort: Cohort) -> Figure:
             for s, strength in enumerate(cohort.strengths):
                 usable = cohort.usable[s]
                 style: dict[str, Any] = {"color": shades[s]} if usable else {"color": "#bdbdbd", "ls": ":"}
-                label = f"λ = {strength:g}" + ("" if usable else ", left out")
+                label = f"{cohort.symbol} = {strength:g}" + ("" if usable else ", left out")
                 curves.append((axes, t, medians[s], label, style))
         profile_panels(forward, back, curves)
         _linked_panel(linked, cohort, shades)

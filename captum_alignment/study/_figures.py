@@ -64,7 +64,7 @@ def alignment_figure(cohort: Cohort) -> Figure:
             if bold:
                 _crosses(axes, cohort, color)
                 axes.plot(rho[keep], null[keep], color=MUTED, ls="--", lw=1.2, label="chance level of α, at ρ")
-                _label_ends(axes, cohort.strengths[keep], rho[keep], alpha[keep])
+                _label_ends(axes, cohort, rho[keep], alpha[keep])
         rho = cohort.medians["distance"].mean(1)
         left_out = ~keep & np.isfinite(rho)
         axes.margins(0.08)
@@ -74,7 +74,12 @@ def alignment_figure(cohort: Cohort) -> Figure:
             axes.plot(rho[inside], alpha[inside], "x", color="#a8a8a8", label="left out: too inaccurate", zorder=2)
             for x, y, strength in zip(rho[inside], alpha[inside], cohort.strengths[inside], strict=True):
                 axes.annotate(
-                    f"λ = {strength:g}", (x, y), (5, -3), textcoords="offset points", color=MUTED, fontsize=7.5
+                    f"{cohort.symbol} = {strength:g}",
+                    (x, y),
+                    (5, -3),
+                    textcoords="offset points",
+                    color=MUTED,
+                    fontsize=7.5,
                 )
         axes.set_ylim(bottom=0)
         axes.set_xlabel("median robustness (l₂ distance, pixels in [0, 1])")
@@ -90,7 +95,7 @@ def scatter_figure(cohort: Cohort, name: str) -> Figure:
     clouds = []
     for s, strength in enumerate(cohort.strengths):
         x, y = (cohort.values[quantity][s, 0, kept[s]] for quantity in pair)
-        clouds.append(Cloud(f"λ = {strength:g}", x, y, usable=bool(cohort.usable[s])))
+        clouds.append(Cloud(f"{cohort.symbol} = {strength:g}", x, y, usable=bool(cohort.usable[s])))
     of_usable = [cloud for cloud in clouds if cloud.usable] or clouds
     limits = upto(np.concatenate([cloud.x for cloud in of_usable])), upto(np.concatenate([c.y for c in of_usable]))
     return scatter_panels(clouds, pair, limits)
@@ -106,7 +111,7 @@ def strength_axis(axes: Axes, cohort: Cohort) -> None:
     """One tick per strength; those that are left out on grey ground."""
     ticks = np.arange(len(cohort.strengths))
     axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
-    axes.set_xlabel("regularization strength λ")
+    axes.set_xlabel(f"regularization strength {cohort.symbol}")
     for tick in ticks[~cohort.usable]:
         axes.axvspan(tick - 0.5, tick + 0.5, color="#f1f1f1", lw=0, zorder=0)
     axes.set_xlim(-0.5, len(ticks) - 0.5)
@@ -131,11 +136,12 @@ def _crosses(axes: Axes, cohort: Cohort, color: str) -> None:
     axes.vlines(x[finite], y_low[finite], y_high[finite], color=color, lw=0.8, alpha=0.5)
 
 
-def _label_ends(axes: Axes, strengths: Array, x: Array, y: Array) -> None:
+def _label_ends(axes: Axes, cohort: Cohort, x: Array, y: Array) -> None:
+    strengths = cohort.strengths[cohort.usable]
     for index, offset in {0: (-4, -14), len(x) - 1: (6, -14)}.items():
         if len(x) and np.isfinite(x[index]):
             axes.annotate(
-                f"λ = {strengths[index]:g}",
+                f"{cohort.symbol} = {strengths[index]:g}",
                 (x[index], y[index]),
                 offset,
                 textcoords="offset points",

@@ -12,12 +12,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from captum_alignment.study._config import StudyConfig
-from captum_alignment.study._networks import Classifier, cross_entropy
+from captum_alignment.study._networks import Classifier, Training, cross_entropy
 from captum_alignment.study._splits import Split
 
 #: The loss of a batch, from its scores (N, K), images and labels.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Diverged(ValueError):
+    """A training that ended with weights that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def fit(
     network: Callable[[], nn.Module],
     recipe: Recipe,
     samples: Split,
-    config: StudyConfig,
+    config: Training,
     *,
     seed: int,
     device: torch.device,
@@ -46,7 +49,7 @@ def fit(
     """A ``network`` made and trained with ``seed``, in evaluation mode on the CPU; reproducible by its seed.
 
     Raises:
-        KeyboardInterrupt: stopped by the user. ValueError: the training diverged.
+        KeyboardInterrupt: stopped by the user. Diverged: the weights are not finite.
     """
     with _quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -68,7 +71,7 @@ def fit(
             raise KeyboardInterrupt from error
     trained = module.network.cpu().eval()
     if not all(parameter.isfinite().all() for parameter in trained.parameters()):
-        raise ValueError("the training diverged (weights are not finite); use smaller strengths")
+        raise Diverged("the training diverged (weights are not finite); use smaller strengths")
     return trained
 
 

@@ -33,21 +33,24 @@ def maps_fit_their_image(cohort: Cohort) -> Judgement:
     low, high = _bounds(replicates[:, most] - replicates[:, least])
     return _sign(low, high), (
         f"An image aligns {number(times[most])} times as well with its own map as with the maps of other images at "
-        f"λ = {strengths[most]:g}, and {number(times[least])} times at λ = {strengths[least]:g}; the difference is "
+        f"{cohort.symbol} = {strengths[most]:g}, and {number(times[least])} times at {cohort.symbol} = "
+        f"{strengths[least]:g}; the difference is "
         f"{fixed(times[most] - times[least])} {between(low, high)}."
     )
 
 
-def rises(x: str, y: str, x_symbol: str, y_symbol: str) -> Callable[[Cohort], Judgement]:
+def rises(x: str, y: str, x_symbol: str | None, y_symbol: str) -> Callable[[Cohort], Judgement]:
+    """Whether ``y`` rises with ``x``, shown as these symbols; None is the symbol of the strength."""
     show = "{:g}".format if x == "strength" else number
 
     def judge(cohort: Cohort) -> Judgement:
+        name = x_symbol or cohort.symbol
         (a, a_replicates), (b, b_replicates) = _levels(cohort, x), _levels(cohort, y)
         low, high = _bounds(spearman(a_replicates, b_replicates))
         first, last = np.argmin(a), np.argmax(a)
         return _sign(low, high), (
-            f"Over {len(a)} models the rank correlation of {x_symbol} and {y_symbol} is {fixed(spearman(a, b))} "
-            f"{between(low, high)}; {y_symbol} is {number(b[first])} where {x_symbol} is smallest ({show(a[first])}) "
+            f"Over {len(a)} models the rank correlation of {name} and {y_symbol} is {fixed(spearman(a, b))} "
+            f"{between(low, high)}; {y_symbol} is {number(b[first])} where {name} is smallest ({show(a[first])}) "
             f"and {number(b[last])} where it is largest ({show(a[last])})."
         )
 
@@ -120,8 +123,8 @@ def more_linear_more_linked(cohort: Cohort) -> Judgement:
     low, high = _bounds(spearman(-found.deviation_replicates, found.correlation_replicates))
     strengths = cohort.strengths[cohort.usable]
     most, least = (
-        f"{fixed(found.correlation[k])} in the {name} linear model (λ = {strengths[k]:g}, median deviation of its "
-        f"margin from a straight line {fixed(found.deviation[k], 3)})"
+        f"{fixed(found.correlation[k])} in the {name} linear model ({cohort.symbol} = {strengths[k]:g}, median "
+        f"deviation of its margin from a straight line {fixed(found.deviation[k], 3)})"
         for name, k in (("most", np.argmin(found.deviation)), ("least", np.argmax(found.deviation)))
     )
     return _sign(low, high), (

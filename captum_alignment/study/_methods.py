@@ -46,7 +46,7 @@ METHODS: dict[str, Method] = {
         _TARGETS,
         _NOACK,
         (0.0, 0.3, 1.0, 3.0),
-        (0.0, 0.3, 1.0, 3.0),
+        (0.0, 1.0, 3.0),
     ),
     "interpretation-robust": Method(
         "Interpretation Regularization, gradient of a robust network",
@@ -54,7 +54,7 @@ METHODS: dict[str, Method] = {
         _TARGETS,
         _NOACK,
         (0.0, 0.3, 1.0, 3.0),
-        (0.0, 0.3, 1.0, 3.0),
+        (0.0, 1.0, 3.0),
     ),
     "interpretation-robust-smooth": Method(
         "Interpretation Regularization, SmoothGrad of a robust network",
@@ -62,7 +62,7 @@ METHODS: dict[str, Method] = {
         _TARGETS,
         _NOACK,
         (0.0, 0.3, 1.0, 3.0),
-        (0.0, 0.3, 1.0, 3.0),
+        (0.0, 1.0, 3.0),
     ),
     "interpretation-permuted": Method(
         "Interpretation Regularization, permuted targets (control)",
@@ -70,7 +70,7 @@ METHODS: dict[str, Method] = {
         _TARGETS,
         _NOACK,
         (0.0, 0.3, 1.0, 3.0),
-        (0.0, 0.3, 1.0, 3.0),
+        (0.0, 1.0, 3.0),
     ),
     "large-margin": Method(
         "large margin, training for ρ̃",
@@ -78,7 +78,7 @@ METHODS: dict[str, Method] = {
         "linearized robustness below which a sample is penalised",
         "Elsayed et al. 2018",
         (0.0, 0.1, 0.2, 0.4, 0.8),
-        (0.0, 0.5, 1.0, 2.0),
+        (0.0, 0.5, 1.0),
     ),
     "pgd-l2": Method(
         "adversarial training, l₂",
@@ -94,7 +94,7 @@ METHODS: dict[str, Method] = {
         "radius of the PGD examples, 7 steps",
         "Madry et al. 2018, Zeng et al. 2021",
         (0.0, 0.03, 0.06, 0.1, 0.2),
-        (0.0, 0.05, 0.1, 0.2),
+        (0.0, 0.05, 0.1),
     ),
     "distillation": Method(
         "defensive distillation",
@@ -102,6 +102,6 @@ METHODS: dict[str, Method] = {
         "temperature of teacher and student",
         "Papernot et al. 2016",
         (0.0, 2.0, 5.0, 10.0, 20.0),
-        (0.0, 2.0, 10.0, 50.0),
+        (0.0, 5.0, 50.0),
     ),
 }

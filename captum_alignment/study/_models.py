@@ -95,6 +95,7 @@ def load_model(
     std: Sequence[float] | None = None,
     num_classes: int | None = None,
     device: torch.device | str = "cpu",
+    seed: int | None = 0,
 ) -> LoadedModel:
     """The model that ``spec`` names, in eval mode on ``device``.
 
@@ -106,6 +107,8 @@ def load_model(
             the model as its factory makes it; torchvision's and timm's are then untrained, the same every time.
         mean, std: input normalisation per channel; they override those of the weights.
         num_classes: for torchvision and timm; None is the architecture's own.
+        seed: of parameters that no weights replace: every process and every resumed run makes the same ones. None goes
+            on with torch's generator.
 
     Raises:
         ValueError, TypeError: a specification, model or weights that do not exist or do not fit, or a factory that
@@ -116,9 +119,9 @@ def load_model(
     """
     kind, colon, name = spec.partition(":")
     make = {"torchvision": _torchvision, "timm": _timm}.get(kind.strip().lower())
-    # Every process and every resumed run makes the same untrained parameters.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
         if make is not None:
             loaded, file = make(name.strip(), weights, num_classes)
         else:

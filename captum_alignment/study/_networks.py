@@ -1,13 +1,11 @@
 """The network of the study and its training objective."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-
-from captum_alignment.study._config import StudyConfig
 
 #: What the layers of `SmallNet` are called in figures.
 LAYERS = {"0": "convolution 1", "3": "convolution 2", "6": "convolution 3", "10": "dense 1", "13": "dense 2"}
@@ -32,6 +30,23 @@ class SmallNet(nn.Sequential):
         super().__init__(*layers, *head)
 
 
+class Training(Protocol):
+    """How a network is trained; `StudyConfig` and `Retraining` say so."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def decay_every(self) -> int | None: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
 def cross_entropy(scores: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.cross_entropy(scores, labels)
 
@@ -46,7 +61,7 @@ class Classifier(LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        config: StudyConfig,
+        config: Training,
         loss: Callable[[Tensor, Tensor, Tensor], Tensor] = cross_entropy,
     ) -> None:
         super().__init__()

@@ -97,8 +97,9 @@ def _interpretation(targets: _Targets, weight: float, samples: Split, teach: Tea
     else:
         teacher = teach("plain", Recipe())
     pairs = TensorDataset(samples.images, samples.labels)
-    saliency_targets(teacher, pairs, folder, method=targets.method)
-    stored = SaliencyTargets(pairs, folder, threshold=targets.threshold, permuted=targets.permuted)
+    store = folder / f"{targets.method}-of-{'robust' if targets.robust else 'plain'}"
+    saliency_targets(teacher, pairs, store, method=targets.method)
+    stored = SaliencyTargets(pairs, store, threshold=targets.threshold, permuted=targets.permuted)
     maps = torch.stack([stored[index][2] for index in range(len(pairs))])
     regularizer = InterpretationRegularizer(weight, _MAGNITUDE * weight)
     return Recipe([RegularizationCallback(regularizer)], maps)

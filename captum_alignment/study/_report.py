@@ -10,6 +10,7 @@ import pandas as pd
 from captum_alignment.study._claims import Verdict
 from captum_alignment.study._config import OPTIONS, PRESETS, StudyConfig, make_config
 from captum_alignment.study._files import versions
+from captum_alignment.study._methods import METHODS
 from captum_alignment.study._page import Picture, write_page
 from captum_alignment.study._summary import USABLE
 from captum_alignment.study._text import setting
@@ -41,6 +42,7 @@ def write_report(
         name=path.resolve().parent.name,
         dataset=_DATASET_NAMES[config.dataset],
         config=config,
+        method=METHODS[config.regularizer],
         train_size=train_size,
         eval_size=eval_size,
         verdicts=verdicts,
@@ -61,7 +63,8 @@ def write_report(
 def reproduce(config: StudyConfig) -> str:
     """The shortest command that gives this study: a preset where one was followed, and the options that differ."""
     for preset in (None, *PRESETS):
-        base = make_config(preset=preset, dataset=config.dataset)
+        method = {} if preset else {"regularizer": config.regularizer}
+        base = make_config(preset=preset, dataset=config.dataset, **method)
         changed = {key: value for key, value in config.as_dict().items() if value != base.as_dict()[key]}
         if set(changed) <= OPTIONS:
             break
@@ -70,6 +73,7 @@ def reproduce(config: StudyConfig) -> str:
         preset = None
     command = ["captum-alignment", "study"]
     command += ["--preset", preset] if preset else ["--dataset", config.dataset]
+    command += [] if preset or config.regularizer == "lipschitz" else ["--regularizer", config.regularizer]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
     for key, value in changed.items():
         items = value if isinstance(value, list) else [value]

@@ -18,11 +18,15 @@ from captum_alignment.study._figures import alignment_figure, cohort_figure, sca
 from captum_alignment.study._files import whole_file, write_text
 from captum_alignment.study._folder import open_folder
 from captum_alignment.study._gallery import gallery_figure, shown_models
+from captum_alignment.study._methods import METHODS
 from captum_alignment.study._records import write_table
 from captum_alignment.study._report import Picture, write_report
 from captum_alignment.study._splits import Data, load_data
 from captum_alignment.study._summary import CORRELATIONS, Cohort, cohort_of, summarise
 from captum_alignment.study._text import number
+
+#: What the manifest of a study's folder calls it.
+STUDY = "study"
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,11 @@ def run_study(
     """
     out, target = Path(out), as_device(device)
     data = load_data(config, data_root=None if data_root is None else Path(data_root), download=download)
-    open_folder(out, "study", config.as_dict())
+    open_folder(out, STUDY, config.as_dict())
     train_cohort(config, data, out, device=target)
     records = evaluate_cohort(config, data, out, device=target)
     write_table(out / "records.parquet", records)
-    cohort = cohort_of(records)
+    cohort = cohort_of(records, METHODS[config.regularizer].symbol)
     summary = summarise(cohort)
     write_text(out / "summary.csv", summary.to_csv(index=False))
     found, on = verdicts(cohort), basis(cohort)
@@ -146,9 +150,8 @@ def _galleries(cohort: Cohort, config: StudyConfig, data: Data, records: pd.Data
         rows = records[records["model"] == member.name].set_index("sample")
         rows = rows.loc[maps["sample"]].to_dict("records")
         what = "The only usable model" if title == "only" else f"The {title} robust usable model"
-        caption = (
-            f"{what}: λ = {member.strength:g}, seed {member.seed}, median ρ {number(cohort.medians['distance'][s, r])}."
-        )
+        median = number(cohort.medians["distance"][s, r])
+        caption = f"{what}: {cohort.symbol} = {member.strength:g}, seed {member.seed}, median ρ {median}."
         figure = gallery_figure(maps, rows, data.classes)
         pictures.append(_save(figure, out / "figures" / f"gallery_{title}.png", caption))
     return pictures

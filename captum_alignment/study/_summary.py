@@ -47,6 +47,7 @@ class Cohort:
         strengths, seeds: (S,), (R,). values: {quantity: (S, R, n)}. accuracy: (S, R).
         attacks: those that ran on every sample; only they have comparable medians.
         details: {column of `explain`: (S, R, n)}, the terms and the profiles, which the summary leaves out.
+        symbol: of the strength.
     """
 
     strengths: Array
@@ -55,6 +56,7 @@ class Cohort:
     accuracy: Array
     attacks: tuple[str, ...]
     details: Mapping[str, Array]
+    symbol: str = "λ"
 
     @property
     def n(self) -> int:
@@ -109,8 +111,8 @@ class Cohort:
         return np.asarray((more & self.finite(name, other)).sum(axis=-1))
 
 
-def cohort_of(records: pd.DataFrame) -> Cohort:
-    """The cohort that ``records`` (one row per model and sample) describe.
+def cohort_of(records: pd.DataFrame, symbol: str = "λ") -> Cohort:
+    """The cohort that ``records`` (one row per model and sample) describe, its strengths called ``symbol``.
 
     Raises:
         ValueError: the models were not evaluated on the same samples.
@@ -134,7 +136,7 @@ def cohort_of(records: pd.DataFrame) -> Cohort:
     attacks = tuple(name.removeprefix(_PREFIX) for name in attacks)
     columns = [c for c in records if c in (INPUT, RESIDUAL) or str(c).startswith((BIAS, FORWARD, BACK))]
     details = {str(name): records[name].to_numpy(float).reshape(shape) for name in columns}
-    return Cohort(strengths, seeds, values, correct.mean(axis=-1), attacks, details)
+    return Cohort(strengths, seeds, values, correct.mean(axis=-1), attacks, details, symbol)
 
 
 def summarise(cohort: Cohort) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from captum_alignment.study._text import number
+from captum_alignment.study._text import fixed, number
 
 _ENDS = ("_low", "_high")
 
@@ -95,6 +95,11 @@ def exact(value: Any) -> str:
 def percent(value: Any) -> str:
     """A share in percent, with one decimal."""
     return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def points(value: Any) -> str:
+    """A difference of shares in percentage points, with its sign and one decimal."""
+    return fixed(100 * value, 1, sign=True)
 
 
 def count(value: Any) -> str:
