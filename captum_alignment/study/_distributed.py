@@ -11,8 +11,9 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
-#: A process that has done its share waits for the slowest one; if that one dies, the launcher ends all of them.
-_PATIENCE = timedelta(days=30)
+#: A process that has done its share waits for the slowest one; if that one dies, the launcher ends all of them. In
+#: milliseconds it must fit into 32 bits: gloo gives up connecting at once where it overflows.
+_PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ def processes() -> Iterator[Processes]:
     """
     mine = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
     if mine:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        store, rank, size = next(dist.rendezvous("env://"))
+        # The launcher's store outlives processes: after a restart it still has the addresses of those that died.
+        store = dist.PrefixStore(f"captum-alignment-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
         if not dist.is_initialized() or dist.get_world_size() == 1:
             yield Processes()

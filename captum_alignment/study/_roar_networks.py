@@ -1,6 +1,7 @@
 """The networks that the command trains, explains and retrains."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from captum_alignment.study._roar_cell import Retraining, fit_fresh
 from captum_alignment.study._splits import Split
 
 #: Not one of the seeds of the grid, whose networks would begin where the explained one began.
-_SEED = 2**31 - 1
+SEED = 2**31 - 1
 
 
 def small_image_resnet18(image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -32,6 +33,12 @@ NETWORKS: dict[str, Callable[[tuple[int, int, int], int], nn.Module]] = {
 }
 
 
+def network_factory(name: str, train: Split) -> Callable[[], nn.Module]:
+    """What makes networks ``name`` for the images and classes of ``train``."""
+    channels, height, width = train.images.shape[1:]
+    return partial(NETWORKS[name], (channels, height, width), int(train.labels.max()) + 1)
+
+
 def trained(
     make: Callable[[], nn.Module], kept: Path, train: Split, retraining: Retraining, *, device: torch.device
 ) -> nn.Module:
@@ -47,4 +54,4 @@ def trained(
         except Exception as error:
             raise ValueError(f"{kept}: holds no weights of this network; use a new folder") from error
         return network.eval()
-    return fit_fresh(make, train, retraining, seed=_SEED, device=device, name="the network that is to be explained")
+    return fit_fresh(make, train, retraining, seed=SEED, device=device, name="the network that is to be explained")

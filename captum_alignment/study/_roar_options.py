@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from captum_alignment.study._methods import METHODS as TRAINING_METHODS
+
 #: "roar" replaces the top fraction, "kar" keeps it and replaces the rest.
 MODES = ("roar", "kar")
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
@@ -22,6 +24,12 @@ DEFAULTS: dict[str, Any] = {
     "fractions": FRACTIONS,
     "modes": ("roar",),
     "seeds": 3,
+}
+#: How the networks of the supplement's study can be trained, and what it does where nothing else is said.
+TRAININGS = ("standard", *TRAINING_METHODS)
+SUPPLEMENT: dict[str, Any] = {
+    "trainings": ("standard", "distillation", "lipschitz", "pgd-l2", "pgd-linf"),
+    "seeds": 2,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     # The CIFAR-10 experiment of Zeng et al. 2021, Section 4. Epochs, decay, weight decay and augmentation are ours: the

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from captum_alignment.study._models import load_model
 from captum_alignment.study._roar import MODEL
 from captum_alignment.study._roar_cell import Retraining
 from captum_alignment.study._roar_data import as_split, drawn
-from captum_alignment.study._roar_networks import NETWORKS, trained
+from captum_alignment.study._roar_networks import network_factory, trained
 from captum_alignment.study._splits import Split
 
 
@@ -75,8 +74,7 @@ def train_subject(
     Raises:
         ValueError: a training that diverged.
     """
-    channels, height, width = train.images.shape[1:]
-    make = partial(NETWORKS[given["network"]], (channels, height, width), int(train.labels.max()) + 1)
+    make = network_factory(given["network"], train)
     kept = given["out"] / MODEL
     # By value, because the first process alone may have trained it.
     state = group.from_first(lambda: trained(make, kept, train, retraining, device=device).state_dict())

@@ -25,18 +25,19 @@ class Marked:
         return self.images[index], int(self.labels[index])
 
 
-def network(channels: int = 1) -> nn.Module:
+def network(channels: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * SIZE * SIZE, CLASSES))
 
 
-def known_network() -> nn.Module:
+def known_network() -> nn.Sequential:
     """Knows the informative pixels of every class."""
     net = network()
+    weight, bias = net.parameters()
     with torch.no_grad():
-        net[1].weight.zero_()
-        net[1].bias.zero_()
+        weight.zero_()
+        bias.zero_()
         for label, pixels in enumerate(INFORMATIVE):
-            net[1].weight[label, pixels] = 1
+            weight[label, pixels] = 1
     return net.eval()
 
 

@@ -1,7 +1,11 @@
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -114,6 +118,39 @@ def test_two_processes_of_torchrun_share_the_work(run, factory, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("12 samples") == 1
     pd.testing.assert_frame_equal(read_records(out), read_records(run), rtol=1e-4, atol=1e-5)
+
+
+def workers_of(out) -> list[int]:
+    """The processes that torchrun has started for the run in ``out``."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"LOCAL_RANK=" in (folder / "environ").read_bytes() and str(out) in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="workers are found through /proc")
+def test_a_worker_that_dies_is_restarted_by_torchrun_and_carries_on(factory, tmp_path):
+    out = tmp_path / "out"
+    options = ["--data", "digits", "--subset", "60", "--attacks", "gradient", "--part-size", "1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "2", "-m", "captum_alignment", "evaluate", "--model", f"{factory}:make"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, "--out", str(out), *options], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("parts/part-*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first = workers_of(out)
+    os.kill(max(first), signal.SIGKILL)
+    assert process.wait(200) == 0
+    assert len(first) == 2
+    records = read_records(out)
+    assert records["sample"].is_unique
+    assert len(records) == 60
+    assert main(["evaluate", "--model", f"{factory}:make", "--out", str(tmp_path / "one"), *options]) == 0
+    pd.testing.assert_frame_equal(records, read_records(tmp_path / "one"), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
