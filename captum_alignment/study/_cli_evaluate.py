@@ -70,7 +70,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     about |= {"mean": model.mean, "std": model.std, **geometry}
     names = ("attacks", "norm", "candidates", "subset", "seed", "part_size", "batch_size", "precision", "strict")
     with processes() as group:
-        evaluate(
+        records = evaluate(
             model.module,
             dataset,
             out=arguments.out,
@@ -80,7 +80,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             **some(given, *names),
         )
         if group.rank == 0:
-            run = read_run(arguments.out)
+            run = read_run(arguments.out, records)
             report = arguments.out / "report.html"
             write_runs_report(report, [run])
             failed = int(run.records["error"].notna().sum())

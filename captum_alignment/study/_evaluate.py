@@ -129,7 +129,7 @@ def _finish(folder: Path, work: Work) -> None:
     if not records_file(folder).is_file():
         merge_parts(folder, work.plan.parts)
     if not gallery_file(folder).is_file():
-        write_arrays(gallery_file(folder), work.finish_gallery(read_records(folder)))
+        write_arrays(gallery_file(folder), work.finish_gallery(read_records(folder, ("sample", "distance"))))
 
 
 def _bar(plan: Plan, parts: Sequence[int], show: bool) -> Any:

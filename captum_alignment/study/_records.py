@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,11 @@ def merge_parts(folder: Path, count: int) -> None:
             writer.write_table(ds.dataset(part, schema=schema).to_table())
 
 
-def read_records(folder: str | Path) -> pd.DataFrame:
+def read_records(folder: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The records of the finished evaluation in ``folder``, one row per sample, ordered by ``sample``.
+
+    Args:
+        columns: only these, as far as they are there; None is all.
 
     Raises:
         ValueError: there is no evaluation, or it is not finished.
@@ -91,7 +94,10 @@ def read_records(folder: str | Path) -> pd.DataFrame:
     if not records_file(folder).is_file():
         done = len(list((folder / "parts").glob("part-*.parquet")))
         raise ValueError(f"folder: {folder} is not finished ({done} parts are); the same command continues it")
-    return ordered([pd.read_parquet(records_file(folder))])
+    table = pq.read_table(records_file(folder))
+    if columns is not None:
+        table = table.select([name for name in columns if name in table.column_names])
+    return table.sort_by("sample").to_pandas(split_blocks=True, self_destruct=True)
 
 
 def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -99,9 +105,9 @@ def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).sort_values("sample", ignore_index=True)
 
 
-def read_run(folder: str | Path) -> Run:
-    """A finished evaluation as the report takes it; errors as `read_records`."""
+def read_run(folder: str | Path, records: pd.DataFrame | None = None) -> Run:
+    """A finished evaluation as the report takes it; errors as `read_records`, unless the ``records`` are at hand."""
     folder = Path(folder)
-    records = read_records(folder)
+    records = read_records(folder) if records is None else records
     gallery: dict[str, np.ndarray] = read_arrays(gallery_file(folder)) if gallery_file(folder).is_file() else {}
     return Run(folder.resolve().name, read_manifest(folder, KIND, option="folder"), records, gallery)

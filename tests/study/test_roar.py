@@ -256,7 +256,8 @@ def test_a_study_killed_again_and_again_equals_the_uninterrupted_one(tmp_path, k
         if (out / "cells.csv").is_file():  # finished before the signal: lose something
             for path in ((out / "cells.csv"), *sorted((out / "cells").glob("*.json"))[:9]):
                 path.unlink()
-    workers = start(out, "GRID")
-    assert workers[0].wait(200) == 0
+    (worker,) = start(out, "GRID")
+    errors = worker.communicate(timeout=200)[1]
+    assert worker.returncode == 0, errors
     pd.testing.assert_frame_equal(without_time(pd.read_csv(out / "cells.csv")), without_time(known[0]))
     assert not [path for path in out.rglob("*") if path.name.endswith(".unfinished")]
