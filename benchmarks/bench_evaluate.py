@@ -67,10 +67,8 @@ def scaling(samples: int, repeats: int = 3) -> None:
     for _ in range(repeats):
         for processes, found in rates.items():
             found.append(run("convolutional", samples, processes))
-    rows = [
-        [n, samples, f"{(rate := statistics.median(found)):.1f}", f"{rate / medians[1]:.2f}"]
-        for n, found in rates.items()
-    ]
+    medians = {processes: statistics.median(found) for processes, found in rates.items()}
+    rows = [[processes, samples, f"{rate:.1f}", f"{rate / medians[1]:.2f}"] for processes, rate in medians.items()]
     print(f"\n{os.cpu_count()} cores, one thread per process, median of {repeats}\n")
     table(["processes", "samples", "rows / s", "of one process"], rows)
 
