@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from captum_alignment.study._config import StudyConfig
+from captum_alignment.study._files import whole_file
 from captum_alignment.study._methods import METHODS
-from captum_alignment.study._page import picture, write_page
+from captum_alignment.study._page import Picture, write_page
 from captum_alignment.study._statistics import Array, interval
 from captum_alignment.study._study import StudyResult
 from captum_alignment.study._style import MUTED, STYLE, WIDTH, run_style
@@ -30,9 +31,12 @@ _QUANTITIES = {
 
 
 def write_methods_report(path: Path, studies: Studies) -> None:
-    """Write the report that compares ``studies``, by the name of their method, to ``path``."""
+    """Write the report that compares ``studies``, by the name of their method, to ``path``, its figure beside it."""
     cohorts = {name: cohort_of(result.records, METHODS[name].symbol) for name, (_, result) in studies.items()}
     config, result = next(iter(studies.values()))
+    figure = path.with_name("alignment.png")
+    with whole_file(figure) as temporary:
+        methods_figure(cohorts).savefig(temporary, format="png")
     write_page(
         path,
         "methods.html.jinja",
@@ -40,7 +44,7 @@ def write_methods_report(path: Path, studies: Studies) -> None:
         config=config,
         samples=next(iter(cohorts.values())).n,
         methods=[(name, METHODS[name]) for name in studies],
-        alignment=picture(methods_figure(cohorts), _CAPTION),
+        alignment=Picture(figure, _CAPTION, alt=_CAPTION),
         levels=Table("levels", "medians of every method and strength", _levels(cohorts), _level_columns()),
         verdicts=_verdicts(studies),
         claims=[verdict.claim for verdict in result.verdicts],
