@@ -20,8 +20,16 @@ class Method:
     large: tuple[float, ...]
 
 
-_TARGETS = "weight of the direction term; the magnitude's is a twentieth of it"
-_NOACK = "Noack et al. 2019"
+def _interpretation(targets: str) -> Method:
+    return Method(
+        f"Interpretation Regularization, {targets}",
+        "λ",
+        "weight of the direction term; the magnitude's is a twentieth of it",
+        "Noack et al. 2019",
+        (0.0, 0.3, 1.0, 3.0),
+        (0.0, 1.0, 3.0),
+    )
+
 
 METHODS: dict[str, Method] = {
     "lipschitz": Method(
@@ -40,38 +48,10 @@ METHODS: dict[str, Method] = {
         (0.0, 0.001, 0.003, 0.01, 0.03),
         (0.0, 0.003, 0.01, 0.03, 0.1),
     ),
-    "interpretation": Method(
-        "Interpretation Regularization, SmoothGrad of a plain network",
-        "λ",
-        _TARGETS,
-        _NOACK,
-        (0.0, 0.3, 1.0, 3.0),
-        (0.0, 1.0, 3.0),
-    ),
-    "interpretation-robust": Method(
-        "Interpretation Regularization, gradient of a robust network",
-        "λ",
-        _TARGETS,
-        _NOACK,
-        (0.0, 0.3, 1.0, 3.0),
-        (0.0, 1.0, 3.0),
-    ),
-    "interpretation-robust-smooth": Method(
-        "Interpretation Regularization, SmoothGrad of a robust network",
-        "λ",
-        _TARGETS,
-        _NOACK,
-        (0.0, 0.3, 1.0, 3.0),
-        (0.0, 1.0, 3.0),
-    ),
-    "interpretation-permuted": Method(
-        "Interpretation Regularization, permuted targets (control)",
-        "λ",
-        _TARGETS,
-        _NOACK,
-        (0.0, 0.3, 1.0, 3.0),
-        (0.0, 1.0, 3.0),
-    ),
+    "interpretation": _interpretation("SmoothGrad of a plain network"),
+    "interpretation-robust": _interpretation("gradient of a robust network"),
+    "interpretation-robust-smooth": _interpretation("SmoothGrad of a robust network"),
+    "interpretation-permuted": _interpretation("permuted targets (control)"),
     "large-margin": Method(
         "large margin, training for ρ̃",
         "γ",
