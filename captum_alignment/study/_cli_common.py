@@ -8,13 +8,6 @@ from typing import Any, TypeAlias
 #: What `argparse.ArgumentParser.add_subparsers` returns.
 Commands: TypeAlias = Any
 
-THREADS: dict[str, Any] = {
-    "type": int,
-    "default": 1,
-    "metavar": "N",
-    "help": "CPU threads (default: 1; small networks gain little from more, and lose much where cores are shared)",
-}
-
 
 def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Any:
     """The options of `load_model`; the function that adds more to their group."""
@@ -38,6 +31,20 @@ def add_data_options(parser: argparse.ArgumentParser, *, required: bool) -> Any:
     add("--resize", type=int, metavar="PIXELS", help="of the shorter side")
     add("--crop", type=int, metavar="PIXELS", help="of the square in the middle")
     return add
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """What `prepare` reads."""
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: this process's GPU where there is one)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="CPU threads (default: 1; small networks gain little from more, and lose much where cores are shared)",
+    )
 
 
 def some(given: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from captum_alignment.study._cli_common import (
-    THREADS,
     Commands,
     add_data_options,
+    add_machine_options,
     add_model_options,
     prepare,
     size,
@@ -44,8 +44,7 @@ def _add_evaluate(commands: Commands) -> argparse.ArgumentParser:
     measured("--part-size", type=int, metavar="N", help="samples of a part, which is written as one file")
     measured("--strict", action="store_true", help="stop at the first sample that cannot be measured")
     add("--workers", type=int, metavar="N", help="processes that read ahead (default: 0)")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: this process's GPU where there is one)")
-    add("--threads", **THREADS)
+    add_machine_options(parser)
     return parser
 
 

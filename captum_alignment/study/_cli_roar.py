@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_alignment.study._cli_common import (
-    THREADS,
     Commands,
     add_data_options,
+    add_machine_options,
     add_model_options,
     prepare,
     size,
@@ -57,8 +57,7 @@ def _add_roar(commands: Commands) -> argparse.ArgumentParser:
     grid("--per", metavar="NAME", help="what is ranked: each pixel (default) or each value of a channel")
     grid("--absolute", action="store_true", help="rank by absolute values (default: the most positive are on top)")
     _add_training(parser)
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: this process's GPU where there is one)")
-    add("--threads", **THREADS)
+    add_machine_options(parser)
     return parser
 
 
@@ -147,8 +146,7 @@ def _add_supplement(commands: Commands) -> argparse.ArgumentParser:
     grid("--seeds", type=int, metavar="N", help=f"retrainings of each cell (default: {SUPPLEMENT['seeds']})")
     grid("--signed", action="store_true", help="rank by signed gradients (default: by absolute values)")
     _add_training(parser)
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: this process's GPU where there is one)")
-    add("--threads", **THREADS)
+    add_machine_options(parser)
     return parser
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_alignment.study._cli_common import THREADS, Commands, prepare, size
+from captum_alignment.study._cli_common import Commands, add_machine_options, prepare, size
 from captum_alignment.study._config import ATTACKS, DATASETS, OPTIONS, PORTFOLIOS, PRESETS, make_config
 from captum_alignment.study._methods import METHODS
 
@@ -40,8 +40,7 @@ def _add_study(commands: Commands) -> argparse.ArgumentParser:
     add("--attacks", nargs="+", metavar="NAME", help=f"some of {', '.join(ATTACKS)}; or one of {', '.join(PORTFOLIOS)}")
     add("--seed", type=int, metavar="N", help="of the choice of samples and of training (default: 0)")
     add("--seeds", type=int, metavar="N", help="train every model with that many seeds (default: 1)")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: cuda where there is one)")
-    add("--threads", **THREADS)
+    add_machine_options(study)
     return study
 
 
