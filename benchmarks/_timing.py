@@ -21,6 +21,15 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def effort(function: Callable[[], object]) -> float:
+    """Processor seconds of one call, for which it does not matter what else runs; on a GPU wall time."""
+    if DEVICE == "cuda":
+        return seconds(function)
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
 def alternate(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each function over rounds in which all take turns, after one warm-up each."""
     for function in functions.values():

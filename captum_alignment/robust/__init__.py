@@ -3,15 +3,17 @@
 import captum_alignment._core._foolbox  # noqa: F401 - before any other import of foolbox, see there
 from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._distance import AdversarialDistance, adversarial_distance
+from captum_alignment.robust._fab import FAB
 from captum_alignment.robust._gradient_attack import GradientAttack
 from captum_alignment.robust._perturbation import FoolboxPerturbation
-from captum_alignment.robust._rival_ddn import RivalDDN
+from captum_alignment.robust._rival_search import RivalSearch
 
 __all__ = [
+    "FAB",
     "AdversarialDistance",
     "DeepFool",
     "FoolboxPerturbation",
     "GradientAttack",
-    "RivalDDN",
+    "RivalSearch",
     "adversarial_distance",
 ]

@@ -1,16 +1,18 @@
-"""What our Foolbox attacks share: two norms, one criterion, checked numbers."""
+"""What our Foolbox attacks share: two norms, one criterion, the margin to a rival."""
 
 import math
 from abc import abstractmethod
 from typing import Any
 
 import eagerpy as ep
+import torch
 from foolbox import distances
 from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import untargeted_labels
+from captum_alignment._core._foolbox import score_function, untargeted_labels
+from captum_alignment._core._inputs import per_sample
 
 
 class UntargetedAttack(MinimizationAttack):
@@ -34,3 +36,19 @@ class UntargetedAttack(MinimizationAttack):
     @abstractmethod
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         """Adversarials for ``x``, or anything of its shape where there are none."""
+
+
+def margin(model: Model, point: Tensor, labels: Tensor, rival: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether ``point`` is adversarial (N,), by how much its label leads ``rival`` (N,), and the gradient of that."""
+    point = point.detach().requires_grad_()
+    with torch.enable_grad():
+        scores = score_function(model)(point)
+        lead = scores.gather(1, torch.stack([labels, rival], 1)) @ scores.new_tensor([1.0, -1.0])
+        (gradient,) = torch.autograd.grad(lead.sum(), point)
+    return scores.detach().argmax(1) != labels, lead.detach().to(point.dtype), gradient
+
+
+def nearer(length: Tensor, candidate: Tensor, best: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The smaller of ``length`` and ``best`` (N,), each with its point."""
+    wins = length < best
+    return torch.where(wins, length, best), torch.where(per_sample(wins, points), candidate, points)

@@ -106,8 +106,8 @@ def adversarial_distance(
         target: the class to leave, an int or (N,); None is the predicted class.
         additional_forward_args: passed on after ``inputs``, as in Captum.
         attacks: "paper" (gradient attack, DeepFool and Carlini-Wagner with the paper's settings; in l_inf sign-gradient
-            search, DeepFool, FMN and random-start PGD), "fast" or "thorough" (`RivalDDN` with fewer or more rivals and
-            steps; in l_1 "fast" is FMN and EAD), or Foolbox attacks and callables (model, x, y) -> x_adv: one, a
+            search, DeepFool, FMN and random-start PGD), "fast" or "thorough" (`RivalSearch` with fewer or more rivals
+            and steps; in l_1 "fast" is FMN and EAD), or Foolbox attacks and callables (model, x, y) -> x_adv: one, a
             sequence, or {name: attack}. A FixedEpsilonAttack is minimised over epsilon, per sample.
         norm: 1, 2 or inf; distances are measured in it, whatever the attacks minimise.
         bounds: (min, max) of every feature.

@@ -10,7 +10,7 @@ from foolbox.attacks.base import Attack
 from captum_alignment._core._foolbox import AttackLike
 from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._gradient_attack import GradientAttack
-from captum_alignment.robust._rival_ddn import RivalDDN
+from captum_alignment.robust._rival_search import RivalSearch
 
 
 def _paper_l2() -> dict[str, AttackLike]:
@@ -35,11 +35,11 @@ def _paper_linf() -> dict[str, AttackLike]:
 
 
 def _fast(norm: float) -> dict[str, AttackLike]:
-    return {"rival-ddn": RivalDDN(norm=norm)}
+    return {"rival-search": RivalSearch(norm=norm)}
 
 
 def _thorough(norm: float) -> dict[str, AttackLike]:
-    return {"rival-ddn": RivalDDN(norm=norm, rivals=9, likely=3, short=12, medium=60, long=90)}
+    return {"rival-search": RivalSearch(norm=norm, rivals=9, contenders=4, likely=6, short=12, medium=90, long=40)}
 
 
 def _fast_l1() -> dict[str, AttackLike]:

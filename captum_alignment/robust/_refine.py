@@ -8,8 +8,11 @@ from torch import Tensor
 from captum_alignment._core._foolbox import AttackLike, ScoresModel, run_attack, verified
 from captum_alignment._core._inputs import per_sample
 
-#: The segment is halved until its unresolved part is this share of the distance, or this many times.
-_RELATIVE, _HALVINGS = 2e-4, 30
+#: The segment is searched until its unresolved part is this share of the distance, or this many times.
+_RELATIVE, _TRIALS = 2e-4, 40
+#: Good attacks leave little to gain: the first trial comes nearer by so many times that share, the next by twice as
+#: much, and so on until one fails; only then is the bracket halved.
+_FIRST = 8
 #: epsilon doubles from 2^-9 of the largest possible perturbation to all of it, then its bracket is halved 6 times.
 _DOUBLINGS, _EPSILON_HALVINGS = 9, 6
 
@@ -22,12 +25,13 @@ def bisect_segment(
     points, best = found.clone(), distance.clone()
     low = torch.zeros_like(distance)
     high = torch.ones_like(distance)
-    for _ in range(_HALVINGS):
+    reach = torch.full_like(distance, _FIRST * _RELATIVE)
+    for _ in range(_TRIALS):
         open_ = best.isfinite() & (high - low > _RELATIVE * high)
         index = open_.nonzero().flatten()
         if not len(index):
             break
-        middle = (low + high)[index] / 2
+        middle = torch.maximum((low + high) / 2, high - reach)[index]
         part = model.subset(index)
         step = per_sample(middle, x).to(x.dtype)
         candidate, length = verified(part, torch.lerp(x[index], found[index], step), labels[index], norm)
@@ -35,6 +39,7 @@ def bisect_segment(
         hit = length < best[index]
         high[index] = torch.where(hit, middle, high[index])
         low[index] = torch.where(hit, low[index], middle)
+        reach[index] *= 2
         won = index[hit]
         points[won], best[won] = candidate[hit], length[hit]
     return points, best

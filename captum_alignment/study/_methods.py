@@ -58,7 +58,7 @@ METHODS: dict[str, Method] = {
         "linearized robustness below which a sample is penalised",
         "Elsayed et al. 2018",
         (0.0, 0.1, 0.2, 0.4, 0.8),
-        (0.0, 0.5, 1.0),
+        (0.0, 0.5, 1.0, 2.0),
     ),
     "pgd-l2": Method(
         "adversarial training, l₂",
@@ -74,7 +74,7 @@ METHODS: dict[str, Method] = {
         "radius of the PGD examples, 7 steps",
         "Madry et al. 2018, Zeng et al. 2021",
         (0.0, 0.03, 0.06, 0.1, 0.2),
-        (0.0, 0.05, 0.1),
+        (0.0, 0.05, 0.1, 0.2),
     ),
     "distillation": Method(
         "defensive distillation",
@@ -82,6 +82,6 @@ METHODS: dict[str, Method] = {
         "temperature of teacher and student",
         "Papernot et al. 2016",
         (0.0, 2.0, 5.0, 10.0, 20.0),
-        (0.0, 5.0, 50.0),
+        (0.0, 5.0, 20.0, 50.0),
     ),
 }
