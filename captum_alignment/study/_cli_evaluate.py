@@ -69,21 +69,21 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     about |= {"mean": model.mean, "std": model.std, **geometry}
     names = ("attacks", "norm", "candidates", "subset", "seed", "part_size", "batch_size", "precision", "strict")
     with processes() as group:
-        records = evaluate(
+        evaluate(
             model.module,
             dataset,
             out=arguments.out,
             num_workers=given.get("workers", 0),
             show_progress=True,
             about=about,
+            read=False,
             **some(given, *names),
         )
         if group.rank == 0:
-            run = read_run(arguments.out, records)
+            run = read_run(arguments.out)
             report = arguments.out / "report.html"
             write_runs_report(report, [run])
-            failed = int(run.records["error"].notna().sum())
-            print(f"{len(run.records)} samples, {failed} of them failed\n{report}")
+            print(f"{len(run.records)} samples, {len(run.errors)} of them failed\n{report}")
 
 
 def _add_report(commands: Commands) -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """Several processes that share the parts of one evaluation, started by torchrun or anything that sets its variables."""
 
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,15 +15,42 @@ T = TypeVar("T")
 #: A process that has done its share waits for the slowest one; if that one dies, the launcher ends all of them. In
 #: milliseconds it must fit into 32 bits: gloo gives up connecting at once where it overflows.
 _PATIENCE = timedelta(days=7)
+#: The launcher's store, which counts what is taken, while this job's process group is ours.
+_STORES: list[Any] = []
+#: All processes of a job share the same things in the same order, so they agree on these numbers.
+_SHARES = itertools.count()
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's rank among ``size``, and the group over which a few bytes travel; None for a single process."""
+    """This process's rank among ``size``, and the group over which a few bytes travel; None for a single process.
+
+    Without a ``store`` (the process group is the caller's) the shares are fixed: every ``size``-th item.
+    """
 
     rank: int = 0
     size: int = 1
     group: Any = None
+    store: Any = None
+
+    def share(self, items: Sequence[T], elsewhere: Callable[[Sequence[T]], object] = len) -> Iterator[T]:
+        """The items that fall to this process: whoever is free takes the next one.
+
+        ``elsewhere`` is called, before each item and at the end, with those that other processes have taken meanwhile.
+        """
+        seen = 0
+        for place in self._places(f"share-{next(_SHARES)}", len(items)):
+            elsewhere(items[seen:place])
+            yield items[place]
+            seen = place + 1
+        elsewhere(items[seen:])
+
+    def _places(self, key: str, count: int) -> Iterator[int]:
+        if self.store is None:
+            yield from range(self.rank, count, self.size)
+            return
+        while (taken := self.store.add(key, 1)) <= count:
+            yield taken - 1
 
     def from_first(self, function: Callable[[], T]) -> T:
         """What ``function`` returns on rank 0, on all ranks; what it raises there is raised by all."""
@@ -57,16 +85,18 @@ def processes() -> Iterator[Processes]:
         # The launcher's store outlives processes: after a restart it still has the addresses of those that died.
         store = dist.PrefixStore(f"captum-alignment-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        _STORES.append(dist.PrefixStore("taken", store))
     try:
         if not dist.is_initialized() or dist.get_world_size() == 1:
             yield Processes()
             return
         group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        yield Processes(dist.get_rank(), dist.get_world_size(), group)
+        yield Processes(dist.get_rank(), dist.get_world_size(), group, _STORES[-1] if _STORES else None)
         if not mine:
             dist.destroy_process_group(group)
     finally:
         if mine:
+            _STORES.clear()
             dist.destroy_process_group()
 
 

@@ -46,6 +46,7 @@ def evaluate(
     show_progress: bool = False,
     shown: Sequence[int] | None = None,
     about: dict[str, Any] | None = None,
+    read: bool = True,
 ) -> pd.DataFrame:
     """Measure robustness, alignment and what links them for every sample of ``dataset``.
 
@@ -73,6 +74,7 @@ def evaluate(
         shown: samples whose maps are kept for the report; None: those with the smallest and largest distances.
         about: anything else that tells this evaluation from another, as JSON can hold it; it adds to the configuration
             and overrides the names of model and data set in it.
+        read: False returns an empty table and leaves the records in ``out``, so that memory does not grow with them.
 
     Returns:
         One row per sample, ordered by ``sample``; ``docs/evaluate.md`` lists the columns. A sample that could not be
@@ -106,13 +108,12 @@ def evaluate(
                 return ordered(work.part(part, bar) for part in range(plan.parts))
         folder, config = Path(out), {**plan.config, **(about or {})}
         todo = group.from_first(lambda: _open(folder, config, plan.parts))
-        mine = todo[group.rank :: group.size]
-        with _bar(plan, mine, show_progress and group.rank == 0) as bar:
-            for part in mine:
+        with _bar(plan, todo, show_progress and group.rank == 0) as bar:
+            for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
                 write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
         group.wait()
         group.from_first(lambda: _finish(folder, work))
-    return read_records(folder)
+    return read_records(folder) if read else pd.DataFrame()
 
 
 def _open(folder: Path, config: dict[str, Any], parts: int) -> list[int]:
@@ -132,8 +133,12 @@ def _finish(folder: Path, work: Work) -> None:
         write_arrays(gallery_file(folder), work.finish_gallery(read_records(folder, ("sample", "distance"))))
 
 
+def _samples(plan: Plan, parts: Sequence[int]) -> int:
+    return sum(len(plan.part(part)) for part in parts)
+
+
 def _bar(plan: Plan, parts: Sequence[int], show: bool) -> Any:
-    total = sum(len(plan.part(part)) for part in parts)
+    total = _samples(plan, parts)
     return tqdm(total=total, desc="evaluating", unit="sample", dynamic_ncols=True, disable=not (show and total))
 
 

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ KIND = "evaluation"
 #: Version of the columns; parts of another one are measured again.
 COLUMNS = 3
 _META = b"captum_alignment"
+#: So many parts make a row group of the table: what a file says about its groups is read whole, whatever is wanted.
+_GROUP = 100
 _INTEGERS: tuple[str, ...] = ("sample", "label", "prediction", "rival", "model_passes")
 _TEXTS: tuple[str, ...] = ("id", "attack", "error")
 
@@ -70,14 +72,16 @@ def missing_parts(folder: Path, count: int) -> list[int]:
 
 
 def merge_parts(folder: Path, count: int) -> None:
-    """One table of all parts, in their order, holding no more than one part in memory."""
+    """One table of all parts, in their order, holding few of them in memory."""
     parts = [part_file(folder, part) for part in range(count)]
     # A part whose samples all failed lacks the measured columns.
-    schemas = sorted(map(pq.read_schema, parts), key=len, reverse=True)
-    schema = pa.unify_schemas(schemas)
+    schema = max(map(pq.read_schema, parts), key=len)
+    for part in parts:
+        schema = pa.unify_schemas([schema, pq.read_schema(part)])
     with whole_file(records_file(folder)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for part in parts:
-            writer.write_table(ds.dataset(part, schema=schema).to_table())
+        for start in range(0, count, _GROUP):
+            group = [ds.dataset(part, schema=schema).to_table() for part in parts[start : start + _GROUP]]
+            writer.write_table(pa.concat_tables(group))
 
 
 def read_records(folder: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -89,15 +93,38 @@ def read_records(folder: str | Path, columns: Sequence[str] | None = None) -> pd
     Raises:
         ValueError: there is no evaluation, or it is not finished.
     """
-    folder = Path(folder)
-    read_manifest(folder, KIND, option="folder")
-    if not records_file(folder).is_file():
-        done = len(list((folder / "parts").glob("part-*.parquet")))
-        raise ValueError(f"folder: {folder} is not finished ({done} parts are); the same command continues it")
-    table = pq.read_table(records_file(folder))
-    if columns is not None:
-        table = table.select([name for name in columns if name in table.column_names])
-    return table.sort_by("sample").to_pandas(split_blocks=True, self_destruct=True)
+    stored = StoredRecords(folder)
+    chosen = list(stored) if columns is None else [name for name in columns if name in stored]
+    return pd.DataFrame({name: stored[name] for name in chosen}, copy=False)
+
+
+class StoredRecords:
+    """The records of a finished evaluation, column by column, ordered by ``sample``; errors as `read_records`.
+
+    Nothing but the order stays in memory, so that a report of any number of samples fits.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        read_manifest(folder, KIND, option="folder")
+        self._path = records_file(folder)
+        if not self._path.is_file():
+            done = len(list((folder / "parts").glob("part-*.parquet")))
+            raise ValueError(f"folder: {folder} is not finished ({done} parts are); the same command continues it")
+        self._names = pq.read_schema(self._path).names
+        self._order = np.argsort(pq.read_table(self._path, columns=["sample"])["sample"].to_numpy(), kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __getitem__(self, name: str) -> pd.Series:
+        return pq.read_table(self._path, columns=[name]).to_pandas()[name].take(self._order).reset_index(drop=True)
 
 
 def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -105,9 +132,8 @@ def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).sort_values("sample", ignore_index=True)
 
 
-def read_run(folder: str | Path, records: pd.DataFrame | None = None) -> Run:
-    """A finished evaluation as the report takes it; errors as `read_records`, unless the ``records`` are at hand."""
+def read_run(folder: str | Path) -> Run:
+    """A finished evaluation as the report takes it; errors as `read_records`."""
     folder = Path(folder)
-    records = read_records(folder) if records is None else records
     gallery: dict[str, np.ndarray] = read_arrays(gallery_file(folder)) if gallery_file(folder).is_file() else {}
-    return Run(folder.resolve().name, read_manifest(folder, KIND, option="folder"), records, gallery)
+    return Run(folder.resolve().name, read_manifest(folder, KIND, option="folder"), StoredRecords(folder), gallery)

@@ -123,12 +123,11 @@ def remove_and_retrain(
     with processes() as group:
         todo = group.from_first(lambda: _open(folder, config, grid, model))
         _keep_all_maps(group, model, named, splits, folder, todo, per, show_progress)
-        mine = todo[group.rank :: group.size]
-        show = show_progress and group.rank == 0 and bool(mine)
+        show = show_progress and group.rank == 0 and bool(todo)
         with tqdm(
-            total=len(mine) * retraining.epochs, desc="retraining", unit="epoch", dynamic_ncols=True, disable=not show
+            total=len(todo) * retraining.epochs, desc="retraining", unit="epoch", dynamic_ncols=True, disable=not show
         ) as bar:
-            for cell in mine:
+            for cell in group.share(todo, lambda cells: bar.update(len(cells) * retraining.epochs)):
                 bar.set_postfix_str(cell.name)
                 train_on, test_on = (
                     modify(split, _maps(folder, cell.method, name), cell, removal) for name, split in splits.items()
@@ -162,11 +161,13 @@ def _keep_all_maps(
     """The maps that the cells ``todo`` need, shared among the processes."""
     needed = {cell.method for cell in todo}
     work = [(name, split) for name in methods if name in needed for split in splits]
-    mine = work[group.rank :: group.size]
-    total = sum(len(splits[split]) for _, split in mine)
-    show = show_progress and group.rank == 0 and bool(mine)
-    with tqdm(total=total, desc="attributing", unit="image", dynamic_ncols=True, disable=not show) as bar:
-        for name, split in mine:
+    show = show_progress and group.rank == 0 and bool(work)
+
+    def images(work: Sequence[tuple[str, str]]) -> int:
+        return sum(len(splits[split]) for _, split in work)
+
+    with tqdm(total=images(work), desc="attributing", unit="image", dynamic_ncols=True, disable=not show) as bar:
+        for name, split in group.share(work, lambda work: bar.update(images(work))):
             bar.set_postfix_str(f"{name}, {split}")
             keep_maps(model, name, methods[name], splits[split], _maps(folder, name, split), per=per, bar=bar)
     group.wait()

@@ -1,9 +1,9 @@
 """One evaluated model: its records, its gallery, and what its manifest says about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,15 @@ from captum_alignment.study._statistics import Array
 _NORMS = {"1": "l₁", "2": "l₂", "inf": "l∞"}
 
 
+class Records(Protocol):
+    """The part of a `pd.DataFrame` that a report needs; ``len`` is the number of rows."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __contains__(self, name: Any, /) -> bool: ...
+    def __getitem__(self, name: Any, /) -> Any: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """What one evaluation left in its folder.
@@ -20,13 +29,14 @@ class Run:
     Attributes:
         name: the folder's name.
         manifest: its JSON; any key may be missing.
-        records: one row per sample. ``error`` says why a sample could not be measured, all else of its row is missing.
+        records: one row per sample: a frame, or what reads columns when they are asked for. ``error`` says why a sample
+            could not be measured, all else of its row is missing.
         gallery: kind ("least" or "most" robust), sample, and the maps (G, C, H, W) of G samples; may be empty.
     """
 
     name: str
     manifest: dict[str, Any]
-    records: pd.DataFrame
+    records: Records
     gallery: dict[str, np.ndarray]
 
     @property
@@ -48,14 +58,20 @@ class Run:
 
     @cached_property
     def errors(self) -> pd.DataFrame:
-        """The rows of the samples that could not be measured."""
-        return self.records.loc[self._failed]
-
-    @cached_property
-    def measured(self) -> pd.DataFrame:
-        return self.records.loc[~self._failed]
+        """sample, id and error of the samples that could not be measured."""
+        return self.rows(self._failed, ("sample", "id", "error"))
 
     @property
+    def measured(self) -> int:
+        """How many samples were measured."""
+        return int((~self._failed).sum())
+
+    def rows(self, mask: Array, names: Iterable[str] | None = None) -> pd.DataFrame:
+        """The rows where ``mask`` (N,) is set, with the columns ``names`` as far as they are there, or all."""
+        chosen = [name for name in self.records if names is None or name in names]
+        return pd.DataFrame({name: self.records[name].to_numpy()[mask] for name in chosen})
+
+    @cached_property
     def _failed(self) -> Array:
         if "error" not in self.records:
             return np.zeros(len(self.records), dtype=bool)
@@ -80,8 +96,8 @@ class Run:
     def values(self, name: str) -> Array:
         """A column of the measured samples (n,) as floats, NaN where it is missing."""
         if name not in self.records:
-            return np.full(len(self.measured), np.nan)
-        return self.measured[name].to_numpy(float, na_value=np.nan)
+            return np.full(self.measured, np.nan)
+        return self.records[name].to_numpy(float, na_value=np.nan)[~self._failed]
 
 
 def class_name(classes: Sequence[str] | None, index: Any) -> str:

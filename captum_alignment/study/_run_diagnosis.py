@@ -69,7 +69,7 @@ def _columns(run: Run) -> list[str]:
 
 def _total(run: Run) -> Array:
     """(n,) the sum of the sizes of all terms, NaN where it is 0. One column at a time: there may be hundreds."""
-    total = np.zeros(len(run.measured))
+    total = np.zeros(run.measured)
     for name in _columns(run):
         total += np.abs(run.values(name))
     return np.where(total > 0, total, np.nan)
@@ -83,5 +83,5 @@ def _median_shares(run: Run) -> pd.Series:
 def _rest(run: Run, shown: set[str]) -> float:
     """The median over samples of the share of all terms that are not ``shown``."""
     names = [name for name in _columns(run) if name not in shown]
-    sizes = sum((np.abs(run.values(name)) for name in names), np.zeros(len(run.measured)))
+    sizes = sum((np.abs(run.values(name)) for name in names), np.zeros(run.measured))
     return float(median(sizes / _total(run))) if names else np.nan

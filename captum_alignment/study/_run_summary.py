@@ -31,7 +31,7 @@ def summarise_runs(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": run.name, "n": len(run.measured), "errors": len(run.errors)}
+    row: dict[str, Any] = {"run": run.name, "n": run.measured, "errors": len(run.errors)}
     labelled, distance = run.labelled, run.values("distance")
     row |= _share("accuracy", run.correct[labelled])
     row |= _share("found", np.isfinite(distance[~np.isnan(distance)]))

@@ -162,7 +162,8 @@ def _scatter_caption(runs: Sequence[Run], name: str) -> str:
 def _galleries(run: Run) -> Iterator[Picture]:
     """The least and the most robust samples of a run."""
     low, high = _bounds(run)
-    rows = run.records.drop_duplicates("sample").set_index("sample")
+    shown = np.isin(run.records["sample"].to_numpy(), run.gallery["sample"])
+    rows = run.rows(shown).drop_duplicates("sample").set_index("sample")
     for kind in _KINDS:
         chosen = (run.gallery["kind"] == kind) & np.isin(run.gallery["sample"], rows.index)
         if not chosen.any():

@@ -90,7 +90,7 @@ def run_supplement(
     }
     with processes() as group:
         group.from_first(lambda: open_folder(folder, KIND, config))
-        for one in chosen[group.rank :: group.size]:
+        for one in group.share(chosen):
             module = train_network(one, make, train, retraining, folder, device)
             measure_network(one, module, test, folder, device)
         group.wait()

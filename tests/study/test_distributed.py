@@ -1,5 +1,9 @@
-import pytest
+import itertools
 
+import pytest
+import torch.distributed as dist
+
+from captum_alignment.study import _distributed
 from captum_alignment.study._distributed import Processes, local_rank, processes
 
 
@@ -18,3 +22,18 @@ def test_the_local_rank_is_that_of_the_environment(monkeypatch):
     assert local_rank() == 0
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert local_rank() == 3
+
+
+def test_every_item_falls_to_one_process():
+    shares = [list(Processes(rank, 3).share("abcdefgh")) for rank in range(3)]
+    assert ["".join(share) for share in shares] == ["adg", "beh", "cf"]
+    assert list(Processes().share("abc")) == ["a", "b", "c"]
+
+
+def test_whoever_is_free_takes_the_next_item(monkeypatch):
+    monkeypatch.setattr(_distributed, "_SHARES", itertools.repeat(0))
+    store, told = dist.HashStore(), ([], [])
+    first, second = (Processes(rank, 2, None, store).share("abcdef", told[rank].append) for rank in range(2))
+    assert [next(process) for process in (first, second, second, second, first, second)] == list("abcdef")
+    assert (list(first), list(second)) == ([], [])
+    assert tuple("".join(items) for items in told) == ("bcdf", "ae")

@@ -6,6 +6,7 @@ from captum_alignment.study import _records
 from captum_alignment.study._folder import open_folder
 from captum_alignment.study._records import (
     KIND,
+    StoredRecords,
     merge_parts,
     missing_parts,
     part_file,
@@ -57,6 +58,23 @@ def test_merged_parts_are_one_table_also_where_all_of_one_failed(folder):
     assert found["label"].isna().tolist() == [True, False, True, True]
     assert found["error"].tolist()[2:] == ["no image"] * 2
     pd.testing.assert_frame_equal(found, typed(found))
+
+
+def test_stored_columns_are_those_of_the_table_however_the_parts_are_grouped(folder, monkeypatch):
+    for number in range(5):
+        write_table(part_file(folder, number), part([10 - number, 20 - number], distance=[number, np.nan]))
+    merge_parts(folder, 5)
+    table = read_records(folder)
+    monkeypatch.setattr(_records, "_GROUP", 2)
+    merge_parts(folder, 5)
+    stored = StoredRecords(folder)
+    assert len(stored) == len(table) == 10
+    assert list(stored) == list(table)
+    assert "distance" in stored
+    assert "nothing" not in stored
+    for name in table:
+        pd.testing.assert_series_equal(stored[name], table[name])
+    assert table["sample"].tolist() == [*range(6, 11), *range(16, 21)]
 
 
 def test_an_unfinished_evaluation_is_not_read(folder, tmp_path):

@@ -8,8 +8,9 @@ from tests.study.runs import changed, make_run, with_errors
 def test_rows_with_an_error_are_apart_from_the_measured_ones():
     run = with_errors(make_run(n=6), [True, False, False, True, False, False])
     assert run.errors["sample"].tolist() == [0, 3]
-    assert run.measured["sample"].tolist() == [1, 2, 4, 5]
-    assert len(run.values("distance")) == len(run.correct) == 4
+    assert run.measured == len(run.values("distance")) == len(run.correct) == 4
+    assert run.values("sample").tolist() == [1, 2, 4, 5]
+    assert run.rows(np.array([True, True] + [False] * 4), ("sample",)).to_dict("list") == {"sample": [0, 1]}
     assert run.labelled.all()
 
 
