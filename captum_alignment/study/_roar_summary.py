@@ -5,24 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy.stats import t as student
 
 from captum_alignment.study._roar_grid import UNMODIFIED
 from captum_alignment.study._roar_maps import RANDOM
-from captum_alignment.study._statistics import LEVEL, Array, wilson
+from captum_alignment.study._statistics import Array, mean_interval, wilson
 
 _NOT_KNOWN = (np.nan, np.nan, np.nan)
-
-
-def mean_interval(values: ArrayLike) -> tuple[float, float, float]:
-    """The mean of independent trainings, and its 95 % interval by Student's t; NaN for a single one."""
-    found = np.asarray(values, float)
-    n, mean = len(found), float(found.mean())
-    if n < 2:
-        return mean, np.nan, np.nan
-    half = float(student.ppf((1 + LEVEL) / 2, n - 1) * found.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
 
 
 def groups(frame: pd.DataFrame, *names: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
@@ -80,5 +68,5 @@ def _chance(own: pd.DataFrame) -> dict[str, float]:
     return {name: float(own[f"{name}_test"].sum() / own["tested"].sum()) for name in ("constant", "tied")}
 
 
-def _named(name: str, found: tuple[float, float, float]) -> dict[str, float]:
+def _named(name: str, found: tuple[Any, Any, Any]) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))

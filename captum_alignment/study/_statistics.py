@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
+from scipy.stats import t as student
 
 Array = NDArray[Any]
 
@@ -29,6 +30,16 @@ def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(np.asarray(replicates, float), tails, axis=0, method="inverted_cdf")
     return low, high
+
+
+def mean_interval(values: ArrayLike) -> tuple[Array, Array, Array]:
+    """The mean over the first axis, of independent trainings, and its 95 % interval by Student's t; NaN for one."""
+    found = np.asarray(values, float)
+    n, mean = len(found), found.mean(axis=0)
+    if n < 2:
+        return mean, mean * np.nan, mean * np.nan
+    half = student.ppf((1 + LEVEL) / 2, n - 1) * found.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean, mean - half, mean + half
 
 
 def median(values: ArrayLike) -> Array:

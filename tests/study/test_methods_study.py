@@ -42,7 +42,7 @@ def test_the_report_compares_the_methods(finished):
         assert f'href="{name}/report.html"' in html
         assert f"<dt>{name}</dt>" in html
     assert html.count('class="chip ') == 2 * 11
-    assert html.count("<img") == 1
+    assert html.count("<img") == 2
     study = (out / "distillation" / "report.html").read_text("utf-8")
     assert "T from 0 to" in study
     assert "λ = " not in study

@@ -4,7 +4,8 @@ import pytest
 from scipy import stats
 
 from captum_alignment.study._roar_grid import UNMODIFIED
-from captum_alignment.study._roar_summary import areas, curves, mean_interval
+from captum_alignment.study._roar_summary import areas, curves
+from captum_alignment.study._statistics import mean_interval
 
 ACCURACY = {
     (UNMODIFIED, UNMODIFIED): {0.0: 0.9},
