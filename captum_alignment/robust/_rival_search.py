@@ -18,28 +18,28 @@ from captum_alignment.robust._fab import fab
 _MORE = 2
 #: A rival gets no run if its linearized boundary is farther than the nearest adversarial by this factor.
 _FARTHER = 1.5
-#: A sample is easy if the short runs end within this factor of the linearized distance, and the medium run comes
+#: A sample is easy if the short runs end within this factor of the linearized distance, and the continuation comes
 #: nearer than they did by less than the second factor.
 _NEAR, _GAIN = 1.3, 1.1
 #: The nearest point of all is polished by so many projections, with little retreat between them.
-_POLISH, _POLISH_RETREAT = 5, 0.05
+_POLISH, _POLISH_RETREAT = 4, 0.05
 
 
 class RivalSearch(UntargetedAttack):
     """Minimum-norm attack that combines descents toward one rival at a time, sample by sample.
 
-    The rivals with the nearest linearized boundaries get a short run of DDN (Rony et al. 2019, on the margin), the one
-    that came nearest a medium one. On most natural networks both agree with the linearization: such a sample is easy,
-    and only rivals that could still come nearer get a medium run as well. Elsewhere, as on adversarially trained and
-    certified networks, `FAB` comes nearer than any descent on a sphere, and the most likely rivals get a long run of it
-    each. A few more projections polish the nearest point.
+    The rivals with the nearest linearized boundaries get a short run of DDN (Rony et al. 2019, on the margin), and that
+    of the nearest is continued. On most natural networks both agree with the linearization: such a sample is easy, and
+    only rivals that could still come nearer get as long a run. Elsewhere, as on adversarially trained and certified
+    networks, `FAB` comes nearer than any descent on a sphere, and the most likely rivals get a long run of it each. A
+    few more projections polish the nearest point.
 
     Args:
         norm: 2 or inf.
         rivals: at most how many rivals get a short run.
-        contenders: at most how many rivals of an easy sample get a medium run.
+        contenders: at most how many rivals of an easy sample get more than that.
         likely: at most how many rivals of another sample get a long run.
-        short, medium, long: steps of a run.
+        short, medium, long: steps of a short run, of its continuation, and of a long run.
 
     Raises:
         ValueError: another norm, numbers that are not positive; at run time a criterion other than
@@ -54,7 +54,7 @@ class RivalSearch(UntargetedAttack):
         contenders: int = 1,
         likely: int = 2,
         short: int = 9,
-        medium: int = 18,
+        medium: int = 14,
         long: int = 25,
     ) -> None:
         super().__init__(norm=norm)
@@ -76,15 +76,15 @@ class RivalSearch(UntargetedAttack):
             short.scatter_(1, column.unsqueeze(1), lengths.unsqueeze(1))
             easy = runs.length < reach
         first, winner = short.min(1)
-        runs.run(ddn, easy, _column(classes, winner), steps=self.medium)
+        runs.run(ddn, easy, _column(classes, winner), start=runs.points, steps=self.medium)
         gain = first / runs.length
         easy &= gain < _GAIN
         for column in short.argsort(1)[:, 1 : self.contenders].unbind(1):
             hopeful = _column(short, column) < runs.length * gain.square()
-            runs.run(ddn, easy & hopeful, _column(classes, column), steps=self.medium)
+            runs.run(ddn, easy & hopeful, _column(classes, column), steps=self.short + self.medium)
         for rival in classes[:, : self.likely].unbind(1):
             runs.run(fab, ~easy, rival, steps=self.long)
-        runs.run(ddn, runs.length > reach, _column(classes, winner), steps=self.medium)
+        runs.run(ddn, runs.length > reach, _column(classes, winner), steps=self.long)
         runs.run(fab, runs.length.isfinite(), runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
 

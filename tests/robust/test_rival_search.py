@@ -86,9 +86,13 @@ def test_samples_on_which_short_runs_fail_get_long_ones():
     torch.testing.assert_close(distance, torch.full_like(distance, 2 / 3), rtol=1e-3, atol=0)
 
 
-def test_what_long_runs_do_not_find_gets_a_medium_one():
+def test_what_long_projections_do_not_find_gets_a_long_descent_and_may_fail():
+    def unshakeable(x):
+        return torch.stack([1 - x[:, 0].sigmoid(), 0 * x[:, 0]], 1)
+
     x = torch.zeros(2, 1, dtype=torch.float64)
-    assert forwards(bump, x, short=1, medium=40, long=1) == [2] * (1 + 1 + 1 + 40 + _POLISH)
+    assert forwards(unshakeable, x, short=3, medium=1, long=7) == [2] * (1 + 3 + 7 + 7)
+    assert adversarial_distance(unshakeable, x, attacks=RivalSearch(), bounds=(-9, 9)).distance.isposinf().all()
 
 
 def test_beats_foolbox_s_ddn_on_a_robust_net(zoo, mnist):
