@@ -8,7 +8,7 @@ study: install  ## train a cohort on the bundled digits, evaluate it, write runs
 	$(BIN)/captum-alignment study --out runs/digits $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 slow: install
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 SHARED = Path(os.environ.get("CAPTUM_ALIGNMENT_SHARED", "../shared")).resolve()
-_skipped: list[str] = []
+_NO_DATA = f"no real data at {SHARED} (set CAPTUM_ALIGNMENT_SHARED)"
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers, and what they start, share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -17,11 +21,10 @@ def _fixed_seed():
 
 
 @pytest.fixture
-def shared(request) -> Path:
+def shared() -> Path:
     """The folder with real data and networks; the test is skipped, and counted, where it is absent."""
     if not (SHARED / "models" / "zoo.py").is_file():
-        _skipped.append(request.node.nodeid)
-        pytest.skip(f"no real data at {SHARED} (set CAPTUM_ALIGNMENT_SHARED)")
+        pytest.skip(_NO_DATA)
     return SHARED
 
 
@@ -37,10 +40,9 @@ def zoo(shared):
 
 
 def pytest_terminal_summary(terminalreporter):
-    if _skipped:
-        terminalreporter.write_line(
-            f"{len(_skipped)} tests skipped: no real data at {SHARED} (set CAPTUM_ALIGNMENT_SHARED)", yellow=True
-        )
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if _NO_DATA in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests skipped: {_NO_DATA}", yellow=True)
 
 
 @pytest.fixture(scope="session")
