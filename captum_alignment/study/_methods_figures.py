@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from captum_alignment.study._statistics import Array, interval, mean_interval
-from captum_alignment.study._style import INK, MUTED, STYLE, WIDTH, run_style
+from captum_alignment.study._style import MUTED, STYLE, WIDTH, run_style
 from captum_alignment.study._summary import Cohort
 
 _STEPS = 200
@@ -46,7 +46,7 @@ def _intervals(axes: Axes, x: tuple[Array, Array], y: tuple[Array, Array], color
 def robust_figure(cohorts: Mapping[str, Cohort], records: Mapping[str, pd.DataFrame]) -> Figure:
     """Robust accuracy against eps: plain training, and every method at its `shown_strength`; bands over seeds."""
     first = next(iter(cohorts))
-    curves = [("plain", records[first], cohorts[first].strengths[0], INK, "--")]
+    curves = [("plain", records[first], cohorts[first].strengths[0], MUTED, "--")]
     for number, (name, cohort) in enumerate(cohorts.items()):
         style = run_style(number)
         curves.append((name, records[name], cohort.strengths[shown_strength(cohort)], style["color"], style["ls"]))
