@@ -14,6 +14,9 @@ from torch import Tensor
 from captum_alignment._core._foolbox import score_function, untargeted_labels
 from captum_alignment._core._inputs import per_sample
 
+#: Half the last digit of bfloat16, relative to the score: coarse scores often tie.
+_TIE = 2.0**-8
+
 
 class UntargetedAttack(MinimizationAttack):
     """A Foolbox attack in l_2 or l_inf that leaves the label of a `Misclassification` criterion."""
@@ -43,9 +46,13 @@ def margin(model: Model, point: Tensor, labels: Tensor, rival: Tensor) -> tuple[
     point = point.detach().requires_grad_()
     with torch.enable_grad():
         scores = score_function(model)(point)
-        lead = scores.gather(1, torch.stack([labels, rival], 1)) @ scores.new_tensor([1.0, -1.0])
+        own, other = (scores.gather(1, classes.unsqueeze(1)).squeeze(1) for classes in (labels, rival))
+        lead = own - other
         (gradient,) = torch.autograd.grad(lead.sum(), point)
-    return scores.detach().argmax(1) != labels, lead.detach().to(point.dtype), gradient
+    adversarial, lead = scores.detach().argmax(1) != labels, lead.detach().to(point.dtype)
+    # A label that wins a tie by its index leads by what the scores cannot resolve; else no step would leave it.
+    least = (_TIE * own.detach().abs()).to(point.dtype)
+    return adversarial, torch.where(~adversarial & (lead == 0), least, lead), gradient
 
 
 def nearer(length: Tensor, candidate: Tensor, best: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

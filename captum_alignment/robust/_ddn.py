@@ -39,7 +39,7 @@ def ddn(
         size = per_sample_norm((gradient,), dual(norm)).to(x.dtype).clamp(min=1e-12)
         distance = torch.where(adversarial, per_sample_norm((delta,), norm).to(x.dtype), torch.inf)
         best, points = nearer(distance, x + delta, best, points)
-        change = torch.where(adversarial, 1 - shrink, 1 + shrink)
+        change = torch.where(adversarial, 1 - shrink, 1 + shrink).to(x.dtype)
         first = i == 0 and start is None
         radius = (_START * lead.abs() / size if first else radius * change).clamp(max=largest)
         direction = gradient / per_sample(size, x) if norm == 2 else gradient.sign()

@@ -28,11 +28,12 @@ _POLISH, _POLISH_RETREAT = 4, 0.05
 class RivalSearch(UntargetedAttack):
     """Minimum-norm attack that combines descents toward one rival at a time, sample by sample.
 
-    The rivals with the nearest linearized boundaries get a short run of DDN (Rony et al. 2019, on the margin), and that
-    of the nearest is continued. On most natural networks both agree with the linearization: such a sample is easy, and
-    only rivals that could still come nearer get as long a run. Elsewhere, as on adversarially trained and certified
-    networks, `FAB` comes nearer than any descent on a sphere, and the most likely rivals get a long run of it each. A
-    few more projections polish the nearest point.
+    The rivals with the nearest linearized boundaries get short runs of DDN (Rony et al. 2019, on the margin), and that
+    of the nearest is continued. On most natural networks they agree with the linearization: such a sample is easy, and
+    only rivals that could still come nearer get as long a run. Where the first short run ends far from the linearized
+    boundary, as on adversarially trained and certified networks, the other rivals get none: `FAB` usually comes much
+    nearer there, and the most likely rivals get a long run of it each, and of DDN one of them if the sample is still as
+    far. A few more projections polish the nearest point.
 
     Args:
         norm: 2 or inf.
@@ -84,8 +85,9 @@ class RivalSearch(UntargetedAttack):
             runs.run(ddn, easy & hopeful, _column(classes, column), steps=self.short + self.medium)
         for rival in classes[:, : self.likely].unbind(1):
             runs.run(fab, ~easy, rival, steps=self.long)
-        runs.run(ddn, runs.length > reach, _column(classes, winner), steps=self.long)
-        runs.run(fab, runs.length.isfinite(), runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
+        runs.run(ddn, (runs.length > reach) & (runs.length > 0), _column(classes, winner), steps=self.long)
+        open_ = runs.length.isfinite() & (runs.length > 0)
+        runs.run(fab, open_, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
 
 

@@ -1,12 +1,12 @@
 """Several processes that share the parts of one evaluation, started by torchrun or anything that sets its variables."""
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch.distributed as dist
 
@@ -17,8 +17,6 @@ T = TypeVar("T")
 _PATIENCE = timedelta(days=7)
 #: The launcher's store, which counts what is taken, while this job's process group is ours.
 _STORES: list[Any] = []
-#: All processes of a job share the same things in the same order, so they agree on these numbers.
-_SHARES = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -39,16 +37,17 @@ class Processes:
         ``elsewhere`` is called, before each item and at the end, with those that other processes have taken meanwhile.
         """
         seen = 0
-        for place in self._places(f"share-{next(_SHARES)}", len(items)):
+        for place in self._places(len(items)):
             elsewhere(items[seen:place])
             yield items[place]
             seen = place + 1
         elsewhere(items[seen:])
 
-    def _places(self, key: str, count: int) -> Iterator[int]:
+    def _places(self, count: int) -> Iterator[int]:
         if self.store is None:
             yield from range(self.rank, count, self.size)
             return
+        key = self.from_first(lambda: uuid4().hex)  # the store may outlive a restart
         while (taken := self.store.add(key, 1)) <= count:
             yield taken - 1
 
@@ -91,9 +90,11 @@ def processes() -> Iterator[Processes]:
             yield Processes()
             return
         group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        yield Processes(dist.get_rank(), dist.get_world_size(), group, _STORES[-1] if _STORES else None)
-        if not mine:
-            dist.destroy_process_group(group)
+        try:
+            yield Processes(dist.get_rank(), dist.get_world_size(), group, _STORES[-1] if _STORES else None)
+        finally:
+            if not mine:
+                dist.destroy_process_group(group)
     finally:
         if mine:
             _STORES.clear()

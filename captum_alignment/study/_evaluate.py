@@ -86,6 +86,8 @@ def evaluate(
         MemoryError: a single sample does not fit into memory.
     """
     _check_batch_size(batch_size)
+    if out is None and not read:
+        raise ValueError("read: got False without out, expected a folder that keeps the records")
     with evaluation_mode(model), processes() as group:
         plan = make_plan(
             model,
@@ -111,7 +113,8 @@ def evaluate(
         with _bar(plan, todo, show_progress and group.rank == 0) as bar:
             for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
                 write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
-        group.wait()
+            bar.set_postfix_str("waiting for other processes" if group.size > 1 else "")
+            group.wait()
         group.from_first(lambda: _finish(folder, work))
     return read_records(folder) if read else pd.DataFrame()
 

@@ -46,7 +46,7 @@ def _intervals(axes: Axes, x: tuple[Array, Array], y: tuple[Array, Array], color
 def robust_figure(cohorts: Mapping[str, Cohort], records: Mapping[str, pd.DataFrame]) -> Figure:
     """Robust accuracy against eps: plain training, and every method at its `shown_strength`; bands over seeds."""
     first = next(iter(cohorts))
-    curves = [("plain", records[first], cohorts[first].strengths[0], MUTED, "--")]
+    curves = [("plain", records[first], 0.0, MUTED, "--")] if 0 in cohorts[first].strengths else []
     for number, (name, cohort) in enumerate(cohorts.items()):
         style = run_style(number)
         curves.append((name, records[name], cohort.strengths[shown_strength(cohort)], style["color"], style["ls"]))

@@ -19,8 +19,8 @@ from captum_alignment.study._folder import read_manifest
 from captum_alignment.study._run import Run
 
 KIND = "evaluation"
-#: Version of the columns; parts of another one are measured again.
-COLUMNS = 3
+#: Version of the columns and of the portfolios; parts of another one are measured again.
+COLUMNS = 4
 _META = b"captum_alignment"
 #: So many parts make a row group of the table: what a file says about its groups is read whole, whatever is wanted.
 _GROUP = 100

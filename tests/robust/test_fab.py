@@ -18,13 +18,13 @@ NORMS = [2, math.inf]
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("bound", [100.0, math.inf])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 255.0])
-def test_affine_scores_reach_the_true_distance_at_any_scale(norm, bound, scale):
+@pytest.mark.parametrize(("scale", "scores"), [(1e-3, 1.0), (1.0, 1e-120), (1.0, 1e120), (255.0, 1.0)])
+def test_affine_scores_reach_the_true_distance_at_any_scale(norm, bound, scale, scores):
     line = nn.Linear(5, 4, dtype=torch.float64)
     x = scale * torch.randn(15, 5, dtype=torch.float64)
 
     def net(x):
-        return line(x / scale)
+        return scores * line(x / scale)
 
     bounds = (-bound * scale, bound * scale)
     result = adversarial_distance(net, x, attacks=FAB(norm=norm), norm=norm, bounds=bounds, refine=False)

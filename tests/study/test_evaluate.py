@@ -117,6 +117,7 @@ def test_an_interrupted_run_continues(whole, tmp_path, monkeypatch):
         read_records(out)
     assert_same(evaluate(network(), Images(), out=out, part_size=PART), whole)
     assert part_file(out, 0).stat().st_mtime_ns == kept
+    assert evaluate(network(), Images(), out=out, part_size=PART, read=False).empty
 
 
 def test_the_gallery_shows_the_extremes_and_adversarials_are_adversarial(whole, tmp_path):
