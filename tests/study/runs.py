@@ -91,14 +91,20 @@ def make_gallery(rng: np.random.Generator, n: int, each: int = 2, channels: int 
     }
 
 
+def frame(run: Run) -> pd.DataFrame:
+    """The records of a made-up run."""
+    assert isinstance(run.records, pd.DataFrame)
+    return run.records
+
+
 def changed(run: Run, **columns: Any) -> Run:
     """``run`` with other columns in its records."""
-    return Run(run.name, run.manifest, run.records.assign(**columns), run.gallery)
+    return Run(run.name, run.manifest, frame(run).assign(**columns), run.gallery)
 
 
 def with_errors(run: Run, failed: Any, reason: str = "OSError: cut short") -> Run:
     """``run`` with the samples ``failed`` (a mask) unmeasured."""
-    records = run.records.copy()
+    records = frame(run).copy()
     records.loc[failed, [*MEASURED]] = np.nan
     records.loc[failed, ["label", "prediction", "rival", "attack"]] = pd.NA
     records.loc[failed, "error"] = reason

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from captum_alignment.study._run import Run, class_name
-from tests.study.runs import changed, make_run, with_errors
+from tests.study.runs import changed, frame, make_run, with_errors
 
 
 def test_rows_with_an_error_are_apart_from_the_measured_ones():
@@ -16,7 +16,7 @@ def test_rows_with_an_error_are_apart_from_the_measured_ones():
 
 def test_a_manifest_and_records_may_lack_everything():
     run = make_run(n=3)
-    bare = Run("bare", {}, run.records.loc[:, ["sample", "distance"]], {})
+    bare = Run("bare", {}, frame(run).loc[:, ["sample", "distance"]], {})
     assert (bare.config, bare.norm, bare.classes, bare.attacks) == ({}, "", None, [])
     assert not bare.labelled.any()
     assert not bare.correct.any()

@@ -14,7 +14,7 @@ from captum_alignment.study._run_figures import (
     run_scatter_figure,
 )
 from captum_alignment.study._run_summary import robust_accuracy, summarise_runs
-from tests.study.runs import changed, make_run, with_errors
+from tests.study.runs import changed, frame, make_run, with_errors
 
 ALL = np.ones(40, dtype=bool)
 
@@ -41,7 +41,7 @@ def everything(runs):
         [with_errors(make_run("failed"), ALL)],
         [changed(make_run("robust"), distance=np.inf, linearized_robustness=np.inf, bias_gap=np.inf, bound=np.inf)],
         [changed(make_run("constant"), distance=0.0, linearized_robustness=0.0, alignment=0.0, null=0.0)],
-        [Run("bare", {}, make_run().records.loc[:, ["sample", "id", "error"]], {})],
+        [Run("bare", {}, frame(make_run()).loc[:, ["sample", "id", "error"]], {})],
         [make_run(f"$run_{i}" * 9, seed=i) for i in range(13)],
     ],
     ids=["one sample", "far apart", "failed and fine", "failed", "infinite", "zero", "bare", "thirteen"],

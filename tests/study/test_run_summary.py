@@ -5,7 +5,7 @@ from scipy.stats import binomtest, spearmanr
 
 from captum_alignment.study._run_summary import by_class, robust_accuracy, summarise_runs
 from captum_alignment.study._summary import CORRELATIONS, QUANTITIES
-from tests.study.runs import changed, make_run, with_errors
+from tests.study.runs import changed, frame, make_run, with_errors
 
 
 def test_every_number_is_that_of_the_measured_rows():
@@ -60,7 +60,7 @@ def test_robust_accuracy_is_the_count_of_right_and_distant_samples():
     eps = np.array([0.0, 0.5, 1.0, float(run.values("distance")[0]), 5.0])
     curve = robust_accuracy(run, eps)
     for e, share in zip(eps, curve["share"], strict=True):
-        hits = [row["label"] == row["prediction"] and row["distance"] > e for row in run.records.to_dict("records")]
+        hits = [row["label"] == row["prediction"] and row["distance"] > e for row in frame(run).to_dict("records")]
         assert share == pytest.approx(np.mean(hits))
     assert (curve["low"] <= curve["share"]).all()
     assert (curve["high"] >= curve["share"]).all()
@@ -86,7 +86,7 @@ def test_classes_are_those_of_the_labels():
     run = changed(run, label=run.records["label"].where(run.records["sample"] != 4))
     table = by_class(run).set_index("class")
     assert table["name"].tolist() == ["cat", "dog", "=1+1"]
-    for label, rows in run.records.groupby("label"):
+    for label, rows in frame(run).groupby("label"):
         row = table.loc[label]
         assert row["n"] == len(rows)
         assert row["accuracy"] == pytest.approx((rows["prediction"] == label).mean())

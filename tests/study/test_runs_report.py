@@ -15,7 +15,7 @@ from captum_alignment.study._run import Run
 from captum_alignment.study._run_summary import by_class, summarise_runs
 from captum_alignment.study._runs_report import report, write_runs_report
 from captum_alignment.study._text import number
-from tests.study.runs import changed, make_gallery, make_run, with_errors
+from tests.study.runs import changed, frame, make_gallery, make_run, with_errors
 from tests.study.test_report import Page
 
 MARKUP = "<img src=x onerror=alert(1)>&\"'"
@@ -128,7 +128,7 @@ def test_a_report_of_one_odd_run(run, tmp_path):
 
 def test_a_run_with_no_more_than_samples(tmp_path):
     run = make_run("bare")
-    bare = Run("bare", {}, run.records.loc[:, ["sample", "id", "error", "distance"]], {})
+    bare = Run("bare", {}, frame(run).loc[:, ["sample", "id", "error", "distance"]], {})
     html = write(tmp_path, [bare])
     assert "least and the most robust" not in html
     assert "no rows" in html
@@ -175,7 +175,7 @@ def test_a_hundred_thousand_samples_are_light(tmp_path):
     run = make_run(n=100_000, count=1000)
     columns = {f"bias:layer{i}": np.random.default_rng(i).normal(size=100_000) for i in range(160)}
     rng = np.random.default_rng(0)
-    records = pd.concat([run.records, pd.DataFrame(columns)], axis=1)
+    records = pd.concat([frame(run), pd.DataFrame(columns)], axis=1)
     run = Run(run.name, run.manifest, records, make_gallery(rng, 100_000, 6, 3, 32))
     start = time.perf_counter()
     html = write(tmp_path, [run])
