@@ -13,35 +13,29 @@ from captum_alignment.robust._attack import margin, nearer
 _SHRINK, _LENGTH = (0.4, 0.005), (0.5, 0.01)
 #: First radius over the linearized distance to the rival.
 _START = 0.8
-#: Share of the first boldness with which a run begins that goes on from an adversarial.
-_AGAIN = 0.7
 
 
-def ddn(
-    model: Model, x: Tensor, labels: Tensor, rival: Tensor, *, steps: int, norm: float, start: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def ddn(model: Model, x: Tensor, labels: Tensor, rival: Tensor, *, steps: int, norm: float) -> tuple[Tensor, Tensor]:
     """Length (N,), inf without success, and point of the nearest adversarial on the way to ``rival`` (N,).
 
     After DDN (Rony et al. 2019): the perturbation is kept on a sphere (in l_inf: in a ball) whose radius shrinks while
     the point is adversarial and grows while it is not. It differs in three ways: the descent is on the margin to one
     rival, not on the cross-entropy; the radius starts near the linearized distance to that rival and every length is
     relative to it, so that images of any size and scale are treated alike; and the radius changes boldly at first and
-    hardly at the end. From ``start``, adversarials, a run goes on as if it had had some of its steps.
+    hardly at the end.
     """
     largest = (model.bounds[1] - model.bounds[0]) * x[0].numel() ** (1 / norm)
     best, points = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
-    delta = torch.zeros_like(x) if start is None else start - x
-    radius, boldest = per_sample_norm((delta,), norm).to(x.dtype), 1 if start is None else _AGAIN
+    delta, radius = torch.zeros_like(x), torch.zeros_like(best)
     for i in range(steps):
-        bold = boldest * (1 + math.cos(math.pi * i / steps)) / 2
+        bold = (1 + math.cos(math.pi * i / steps)) / 2
         shrink, length = (last + (first - last) * bold for first, last in (_SHRINK, _LENGTH))
         adversarial, lead, gradient = margin(model, x + delta, labels, rival)
         size = per_sample_norm((gradient,), dual(norm)).to(x.dtype).clamp(min=1e-12)
         distance = torch.where(adversarial, per_sample_norm((delta,), norm).to(x.dtype), torch.inf)
         best, points = nearer(distance, x + delta, best, points)
         change = torch.where(adversarial, 1 - shrink, 1 + shrink).to(x.dtype)
-        first = i == 0 and start is None
-        radius = (_START * lead.abs() / size if first else radius * change).clamp(max=largest)
+        radius = (_START * lead.abs() / size if i == 0 else radius * change).clamp(max=largest)
         direction = gradient / per_sample(size, x) if norm == 2 else gradient.sign()
         delta = _project(delta - length * per_sample(radius, x) * direction, per_sample(radius, x), norm)
         delta = (x + delta).clamp(*model.bounds) - x

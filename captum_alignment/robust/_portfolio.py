@@ -39,7 +39,9 @@ def _fast(norm: float) -> dict[str, AttackLike]:
 
 
 def _thorough(norm: float) -> dict[str, AttackLike]:
-    return {"rival-search": RivalSearch(norm=norm, rivals=9, contenders=4, likely=6, short=12, medium=72, long=38)}
+    return {
+        "rival-search": RivalSearch(norm=norm, rivals=9, reach=1.5, contenders=4, likely=5, short=8, projections=42)
+    }
 
 
 def _fast_l1() -> dict[str, AttackLike]:

@@ -13,38 +13,40 @@ from captum_alignment._core._inputs import check_count, dual, per_sample_norm
 from captum_alignment.robust._attack import UntargetedAttack, nearer
 from captum_alignment.robust._ddn import ddn
 from captum_alignment.robust._fab import fab
+from captum_alignment.robust._mean_plane import mean_plane
 
 #: So many more rivals are linearized than get a short run: the nearest boundary need not be a likely class's.
 _MORE = 2
-#: A rival gets no run if its linearized boundary is farther than the nearest adversarial by this factor.
-_FARTHER = 1.5
-#: A sample is easy if the short runs end within this factor of the linearized distance, and the continuation comes
-#: nearer than they did by less than the second factor.
-_NEAR, _GAIN = 1.3, 1.1
-#: The nearest point of all is polished by so many projections, with little retreat between them.
+#: A sample is easy if a short run ends within this factor of the linearized distance.
+_NEAR = 1.3
+#: A rival whose short run ends within this factor of the shortest contends. If a long run comes nearer than the short
+#: ones by the second factor, the sample is not that easy.
+_CONTENDS, _GAIN = 1.05, 1.1
+#: The nearest point of a sample that is not easy is polished by so many projections, with little retreat between them.
 _POLISH, _POLISH_RETREAT = 4, 0.05
 
 
 class RivalSearch(UntargetedAttack):
     """Minimum-norm attack that combines descents toward one rival at a time, sample by sample.
 
-    The rivals with the nearest linearized boundaries get short runs of DDN (Rony et al. 2019, on the margin), and that
-    of the nearest is continued. On most natural networks they agree with the linearization: such a sample is easy, and
-    only rivals that could still come nearer get as long a run. Where the first short run ends far from the linearized
-    boundary, as on adversarially trained and certified networks, the other rivals get none: `FAB` usually comes much
-    nearer there, and the most likely rivals get a long run of it each, and of DDN one of them if the sample is still as
-    far. A few more projections polish the nearest point.
+    The rivals with the nearest linearized boundaries get short runs along the mean of the boundaries' planes. On most
+    natural networks they end near the linearized distance: such a sample is easy, and only the rivals whose runs ended
+    nearest get a long one. Where the first short run ends far from the linearized boundary, as on adversarially trained
+    and certified networks, the other rivals get none: `FAB` usually comes much nearer there, and the most likely rivals
+    get a run of it each. A run of DDN (Rony et al. 2019, on the margin) toward the nearest rival finds the way where
+    projections do not, above all in l_inf.
 
     Args:
         norm: 2 or inf.
         rivals: at most how many rivals get a short run.
-        contenders: at most how many rivals of an easy sample get more than that.
-        likely: at most how many rivals of another sample get a long run.
-        short, medium, long: steps of a short run, of its continuation, and of a long run.
+        reach: a rival gets one only if its linearized boundary is nearer than the nearest adversarial times this.
+        contenders: at most how many rivals of an easy sample get a long run; may be 0.
+        likely: at most how many rivals of another sample get a run of `FAB`.
+        short, long, projections: steps of a short run, of a long run, and of `FAB` or DDN.
 
     Raises:
-        ValueError: another norm, numbers that are not positive; at run time a criterion other than
-            `Misclassification`.
+        ValueError: another norm, numbers of runs or steps that are not positive, a reach below 1; at run time a
+            criterion other than `Misclassification`.
     """
 
     def __init__(
@@ -52,42 +54,45 @@ class RivalSearch(UntargetedAttack):
         *,
         norm: float = 2,
         rivals: int = 4,
-        contenders: int = 1,
+        reach: float = 1.2,
+        contenders: int = 0,
         likely: int = 2,
-        short: int = 9,
-        medium: int = 14,
-        long: int = 25,
+        short: int = 12,
+        long: int = 36,
+        projections: int = 25,
     ) -> None:
         super().__init__(norm=norm)
         self.rivals = check_count("rivals", rivals)
-        self.contenders = check_count("contenders", contenders)
+        if not reach >= 1:
+            raise ValueError(f"reach: got {reach!r}, expected at least 1")
+        self.reach = reach
+        self.contenders = check_count("contenders", contenders, 0)
         self.likely = check_count("likely", likely)
         self.short = check_count("short", short)
-        self.medium = check_count("medium", medium)
         self.long = check_count("long", long)
+        self.projections = check_count("projections", projections)
 
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         classes, linear = _linearized(model, x, labels, self.norm, max(self.rivals + _MORE, self.likely))
         runs = _Runs(model, x, labels, self.norm)
-        near, reach = linear.argsort(1)[:, : self.rivals], _NEAR * linear.amin(1)
-        short, easy = torch.full_like(linear, torch.inf), reach > 0
+        near = linear.argsort(1)[:, : self.rivals]
+        short, easy = torch.full_like(linear, torch.inf), linear.amin(1) > 0
         for column in near.unbind(1):
-            close = _column(linear, column) < _FARTHER * runs.length
-            lengths = runs.run(ddn, easy & close, _column(classes, column), steps=self.short)
+            close = _column(linear, column) < self.reach * runs.length
+            lengths = runs.run(mean_plane, easy & close, _column(classes, column), steps=self.short)
             short.scatter_(1, column.unsqueeze(1), lengths.unsqueeze(1))
-            easy = runs.length < reach
-        first, winner = short.min(1)
-        runs.run(ddn, easy, _column(classes, winner), start=runs.points, steps=self.medium)
-        gain = first / runs.length
-        easy &= gain < _GAIN
-        for column in short.argsort(1)[:, 1 : self.contenders].unbind(1):
-            hopeful = _column(short, column) < runs.length * gain.square()
-            runs.run(ddn, easy & hopeful, _column(classes, column), steps=self.short + self.medium)
+            easy = runs.length < _NEAR * linear.amin(1)
+        shortest, order = short.sort(1)
+        for length, column in zip(shortest.unbind(1)[: self.contenders], order.unbind(1), strict=False):
+            contends = easy & (length < _CONTENDS * shortest[:, 0])
+            runs.run(mean_plane, contends, _column(classes, column), steps=self.long)
+        easy &= shortest[:, 0] < _GAIN * runs.length
         for rival in classes[:, : self.likely].unbind(1):
-            runs.run(fab, ~easy, rival, steps=self.long)
-        runs.run(ddn, (runs.length > reach) & (runs.length > 0), _column(classes, winner), steps=self.long)
-        open_ = runs.length.isfinite() & (runs.length > 0)
-        runs.run(fab, open_, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
+            runs.run(fab, ~easy, rival, steps=self.projections)
+        hard = ~easy & (runs.length > 0)
+        runs.run(ddn, hard, _column(classes, order[:, 0]), steps=self.projections)
+        found = hard & runs.length.isfinite()
+        runs.run(fab, found, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
 
 

@@ -63,14 +63,24 @@ def forwards(net, x, **options):
     return sizes
 
 
-def test_hopeless_rivals_get_no_run_and_easy_samples_no_long_one():
-    # Affine scores whose boundaries lie at the distances 1 (class 1), 1.2 (class 2) and 20 (class 3) from 0.
-    net = nn.Linear(3, 4, dtype=torch.float64).eval()
-    net.weight.data = torch.cat([torch.zeros(1, 3), torch.eye(3)]).double()
-    net.bias.data = -torch.tensor([0.0, 1.0, 1.2, 20.0]).double()
-    x = torch.zeros(5, 3, dtype=torch.float64)
-    sizes = forwards(net, x, rivals=3, contenders=1, short=7, medium=11, long=1000)
-    assert sizes == [5] * (1 + 2 * 7 + 11 + _POLISH)
+# Affine scores whose boundaries lie at 1 (class 1), 1.02 (class 2), 1.3 (class 3) and 20 (class 4) from the origin.
+LINE = nn.Linear(4, 5, dtype=torch.float64).eval()
+LINE.weight.data = torch.cat([torch.zeros(1, 4), torch.eye(4)]).double()
+LINE.bias.data = -torch.tensor([0.0, 1.0, 1.02, 1.3, 20.0]).double()
+
+
+@pytest.mark.parametrize(("reach", "runs"), [(1.0, 1), (1.2, 2), (1.5, 3), (100, 4)])
+def test_rivals_out_of_reach_get_no_run_and_easy_samples_no_projections(reach, runs):
+    x = torch.zeros(5, 4, dtype=torch.float64)
+    sizes = forwards(LINE, x, rivals=4, reach=reach, short=7, projections=1000)
+    assert sizes == [5] * (1 + runs * 7)
+
+
+@pytest.mark.parametrize(("contenders", "runs"), [(0, 0), (1, 1), (4, 2)])
+def test_rivals_that_come_nearly_as_near_as_the_nearest_get_long_runs(contenders, runs):
+    x = torch.zeros(5, 4, dtype=torch.float64)
+    sizes = forwards(LINE, x, rivals=4, reach=1.5, contenders=contenders, short=7, long=11, projections=1000)
+    assert sizes == [5] * (1 + 3 * 7 + runs * 11)
 
 
 def bump(x):
@@ -78,20 +88,20 @@ def bump(x):
     return torch.stack([(1 - x[:, 0]).clamp(min=0.5), 0.9 * x[:, 0] - 0.1], 1)
 
 
-def test_samples_on_which_short_runs_fail_get_long_ones():
+def test_samples_on_which_short_runs_fail_get_projections_and_a_descent():
     x = torch.zeros(2, 1, dtype=torch.float64)
-    assert forwards(bump, x, short=1, medium=1, long=23) == [2] * (1 + 1 + 23 + _POLISH)
-    finds = RivalSearch(short=1, medium=1, long=23)
+    assert forwards(bump, x, short=1, projections=23) == [2] * (1 + 1 + 2 * 23 + _POLISH)
+    finds = RivalSearch(short=1, projections=23)
     distance = adversarial_distance(bump, x, attacks=finds, bounds=(0, 4)).distance
     torch.testing.assert_close(distance, torch.full_like(distance, 2 / 3), rtol=1e-3, atol=0)
 
 
-def test_what_long_projections_do_not_find_gets_a_long_descent_and_may_fail():
+def test_what_cannot_be_shaken_fails():
     def unshakeable(x):
         return torch.stack([1 - x[:, 0].sigmoid(), 0 * x[:, 0]], 1)
 
     x = torch.zeros(2, 1, dtype=torch.float64)
-    assert forwards(unshakeable, x, short=3, medium=1, long=7) == [2] * (1 + 3 + 7 + 7)
+    assert forwards(unshakeable, x, short=3, projections=7) == [2] * (1 + 3 + 7 + 7)
     assert adversarial_distance(unshakeable, x, attacks=RivalSearch(), bounds=(-9, 9)).distance.isposinf().all()
 
 
@@ -117,6 +127,8 @@ def test_portfolios_are_ordered(zoo, mnist):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="norm: got 1"):
         RivalSearch(norm=1)
-    for name in ("rivals", "contenders", "likely", "short", "medium", "long"):
+    for name in ("rivals", "contenders", "likely", "short", "long", "projections"):
         with pytest.raises(ValueError, match=f"{name}: got -1"):
             RivalSearch(**{name: -1})
+    with pytest.raises(ValueError, match=r"reach: got 0\.9, expected at least 1"):
+        RivalSearch(reach=0.9)
