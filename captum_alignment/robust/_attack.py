@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function, untargeted_labels
 from captum_alignment._core._inputs import per_sample
+from captum_alignment._core._scores import invalid
 
 #: Half the last digit of bfloat16, relative to the score: coarse scores often tie.
 _TIE = 2.0**-8
@@ -49,7 +50,7 @@ def margin(model: Model, point: Tensor, labels: Tensor, rival: Tensor) -> tuple[
         own, other = (scores.gather(1, classes.unsqueeze(1)).squeeze(1) for classes in (labels, rival))
         lead = own - other
         (gradient,) = torch.autograd.grad(lead.sum(), point)
-    adversarial, lead = scores.detach().argmax(1) != labels, lead.detach().to(point.dtype)
+    adversarial, lead = (scores.detach().argmax(1) != labels) & ~invalid(scores), lead.detach().to(point.dtype)
     # A label that wins a tie by its index leads by what the scores cannot resolve; else no step would leave it.
     least = (_TIE * own.detach().abs()).to(point.dtype)
     return adversarial, torch.where(~adversarial & (lead == 0), least, lead), gradient

@@ -6,13 +6,13 @@ import torch
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._inputs import per_sample, per_sample_norm, rows
+from captum_alignment._core._inputs import accumulation_dtype, per_sample, per_sample_dot, per_sample_norm
 from captum_alignment.robust._attack import margin, nearer
 from captum_alignment.robust._plane import to_plane
 
 #: The newest plane weighs at least so much in the mean.
 _NEWEST = 0.4
-#: Pull of the input's own projection, and by how much a step overshoots: in the first step and in the last.
+#: Pull of the input's own projection, and by how much a step overshoots: at first and in the end.
 _PULL, _OVERSHOOT = (1.0, 0.1), (1.1, 1.0)
 #: How much of the way back to the input a step starts from, after a point is adversarial.
 _RETREAT = 0.05
@@ -27,28 +27,29 @@ def mean_plane(
     from the input, as in the search for the design point in structural reliability (Hasofer and Lind 1974), which jumps
     to the right region, at last almost only from the point, as FAB does, which settles there. The mean evens out the
     kinks of a piecewise linear network, on which both methods alone jump to and fro. On naturally trained networks 12
-    steps come as near as 25 of DDN or FAB; where gradients at the input mislead, FAB alone finds the way.
+    steps come as near as 25 of DDN or FAB, in the median; where gradients at the input mislead, those are needed.
     """
     best, points = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
-    point, normal, level = x, torch.zeros_like(x), torch.zeros_like(best)
+    point, normal, level = x, torch.zeros_like(x), torch.zeros_like(best, dtype=accumulation_dtype(x.dtype))
     for i in range(steps):
         adversarial, lead, gradient = margin(model, point, labels, rival)
         away = point - x
         distance = torch.where(adversarial, per_sample_norm((away,), norm).to(x.dtype), torch.inf)
         best, points = nearer(distance, point, best, points)
         newest = max(_NEWEST, 2 / (i + 2))
-        normal = torch.lerp(normal, gradient, newest)
-        level = torch.lerp(level, lead - _inner(gradient, away), newest)
+        known = lead.isfinite() & gradient.flatten(1).isfinite().all(1)  # scores that overflow have no plane
+        normal = torch.where(per_sample(known, x), torch.lerp(normal, gradient, newest), normal)
+        level = torch.where(known, torch.lerp(level, lead - _dot(gradient, away), newest), level)
         bold = (1 + math.cos(math.pi * i / steps)) / 2
         pull, overshoot = (last + (first - last) * bold for first, last in (_PULL, _OVERSHOOT))
         # Without an adversarial so far the last steps, too, must cross the boundary.
         stretch = per_sample(torch.where(best.isfinite(), overshoot, _OVERSHOOT[0]).to(x.dtype), x)
-        # Between planes as far apart as these, projecting the mixture is mixing the projections.
+        # Projecting onto one plane is affine as long as no bound is met: the mixture of both is projected at once.
         origin = torch.lerp(point - per_sample(torch.where(adversarial, _RETREAT, 0.0).to(x.dtype), x) * away, x, pull)
-        step = to_plane(origin, normal, level + _inner(normal, origin - x), model.bounds, norm)
+        step = to_plane(origin, normal, level + _dot(normal, origin - x), model.bounds, norm)
         point = (origin + stretch * step).clamp(*model.bounds)
     return best, points
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (rows(a, a.dtype) * rows(b, b.dtype)).sum(1)
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return per_sample_dot((a,), (b,))

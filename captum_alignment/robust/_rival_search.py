@@ -17,11 +17,12 @@ from captum_alignment.robust._mean_plane import mean_plane
 
 #: So many more rivals are linearized than get a short run: the nearest boundary need not be a likely class's.
 _MORE = 2
-#: A sample is easy if a short run ends within this factor of the linearized distance.
-_NEAR = 1.3
-#: A rival whose short run ends within this factor of the shortest contends. If a long run comes nearer than the short
-#: ones by the second factor, the sample is not that easy.
-_CONTENDS, _GAIN = 1.05, 1.1
+#: A sample is easy if short runs end near the linearized distance: at most so many times farther, or nearer.
+_FARTHER, _NEARER = 1.3, 1.5
+#: And if no other run comes nearer than they did by this factor: of so many steps of DDN, or a long one.
+_GAIN, _CHECK = 1.1, 5
+#: A rival whose short run ends within this factor of the shortest contends.
+_CONTENDS = 1.05
 #: The nearest point of a sample that is not easy is polished by so many projections, with little retreat between them.
 _POLISH, _POLISH_RETREAT = 4, 0.05
 
@@ -30,17 +31,16 @@ class RivalSearch(UntargetedAttack):
     """Minimum-norm attack that combines descents toward one rival at a time, sample by sample.
 
     The rivals with the nearest linearized boundaries get short runs along the mean of the boundaries' planes. On most
-    natural networks they end near the linearized distance: such a sample is easy, and only the rivals whose runs ended
-    nearest get a long one. Where the first short run ends far from the linearized boundary, as on adversarially trained
-    and certified networks, the other rivals get none: `FAB` usually comes much nearer there, and the most likely rivals
-    get a run of it each. A run of DDN (Rony et al. 2019, on the margin) toward the nearest rival finds the way where
-    projections do not, above all in l_inf.
+    natural networks they end near the linearized distance, and a few steps of DDN (Rony et al. 2019, on the margin) do
+    not come much nearer: such a sample is easy, and the rivals whose runs ended nearest may get a long one. On other
+    samples, most of them on adversarially trained and certified networks, the most likely rivals get a long run of
+    `FAB` each, and the nearest so far one of DDN, which finds the way where projections do not, above all in l_inf.
 
     Args:
         norm: 2 or inf.
         rivals: at most how many rivals get a short run.
         reach: a rival gets one only if its linearized boundary is nearer than the nearest adversarial times this.
-        contenders: at most how many rivals of an easy sample get a long run; may be 0.
+        contenders: at most how many rivals of an easy sample get a long run; 0 for none.
         likely: at most how many rivals of another sample get a run of `FAB`.
         short, long, projections: steps of a short run, of a long run, and of `FAB` or DDN.
 
@@ -63,8 +63,8 @@ class RivalSearch(UntargetedAttack):
     ) -> None:
         super().__init__(norm=norm)
         self.rivals = check_count("rivals", rivals)
-        if not reach >= 1:
-            raise ValueError(f"reach: got {reach!r}, expected at least 1")
+        if isinstance(reach, bool) or not isinstance(reach, int | float) or not reach >= 1:
+            raise ValueError(f"reach: got {reach!r}, expected a number of at least 1")
         self.reach = reach
         self.contenders = check_count("contenders", contenders, 0)
         self.likely = check_count("likely", likely)
@@ -75,14 +75,16 @@ class RivalSearch(UntargetedAttack):
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         classes, linear = _linearized(model, x, labels, self.norm, max(self.rivals + _MORE, self.likely))
         runs = _Runs(model, x, labels, self.norm)
-        near = linear.argsort(1)[:, : self.rivals]
-        short, easy = torch.full_like(linear, torch.inf), linear.amin(1) > 0
+        near, nearest = linear.argsort(dim=1, stable=True)[:, : self.rivals], linear.amin(1)
+        short, easy = torch.full_like(linear, torch.inf), nearest > 0
         for column in near.unbind(1):
             close = _column(linear, column) < self.reach * runs.length
             lengths = runs.run(mean_plane, easy & close, _column(classes, column), steps=self.short)
             short.scatter_(1, column.unsqueeze(1), lengths.unsqueeze(1))
-            easy = runs.length < _NEAR * linear.amin(1)
-        shortest, order = short.sort(1)
+            easy = (runs.length < _FARTHER * nearest) & (nearest < _NEARER * runs.length)
+        shortest, order = short.sort(dim=1, stable=True)
+        first = torch.where(runs.length.isfinite(), runs.rival, _column(classes, near[:, 0]))
+        runs.run(ddn, easy, first, steps=_CHECK)
         for length, column in zip(shortest.unbind(1)[: self.contenders], order.unbind(1), strict=False):
             contends = easy & (length < _CONTENDS * shortest[:, 0])
             runs.run(mean_plane, contends, _column(classes, column), steps=self.long)
@@ -90,7 +92,7 @@ class RivalSearch(UntargetedAttack):
         for rival in classes[:, : self.likely].unbind(1):
             runs.run(fab, ~easy, rival, steps=self.projections)
         hard = ~easy & (runs.length > 0)
-        runs.run(ddn, hard, _column(classes, order[:, 0]), steps=self.projections)
+        runs.run(ddn, hard, first, steps=self.projections)
         found = hard & runs.length.isfinite()
         runs.run(fab, found, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
@@ -135,7 +137,7 @@ def _linearized(model: Model, x: Tensor, labels: Tensor, norm: float, count: int
     own = graph.one_hot(labels)
     lengths = [per_sample_norm(graph.gradient(graph.one_hot(rival) - own), dual(norm)) for rival in classes.unbind(1)]
     gaps = scores.gather(1, labels.unsqueeze(1)) - top
-    return classes, gaps.to(x.dtype) / torch.stack(lengths, 1).to(x.dtype).clamp(min=1e-12)
+    return classes, gaps.to(x.dtype) / torch.stack(lengths, 1).to(x.dtype).clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def _column(table: Tensor, column: Tensor) -> Tensor:
