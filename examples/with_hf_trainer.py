@@ -14,9 +14,10 @@ print("A Trainer whose compute_loss adds the term while it trains:")
 print("    loss = super().compute_loss(model, inputs, ...)")
 print("    return loss + regularizer(model.scores, inputs['pixel_values'], inputs['labels'])\n")
 try:
+    import accelerate  # noqa: F401 - the Trainer needs it, and says so only when it runs
     from transformers import Trainer, TrainingArguments
 except ImportError:
-    print("transformers is not installed: pip install 'transformers[torch]'")
+    print("transformers or accelerate is not installed: pip install 'transformers[torch]'")
     sys.exit()
 
 

@@ -54,12 +54,12 @@ class RivalSearch(UntargetedAttack):
         *,
         norm: float = 2,
         rivals: int = 4,
-        reach: float = 1.2,
+        reach: float = 1.15,
         contenders: int = 0,
         likely: int = 2,
         short: int = 12,
         long: int = 36,
-        projections: int = 25,
+        projections: int = 24,
     ) -> None:
         super().__init__(norm=norm)
         self.rivals = check_count("rivals", rivals)
