@@ -34,7 +34,8 @@ class RivalSearch(UntargetedAttack):
     natural networks they end near the linearized distance, and a few steps of DDN (Rony et al. 2019, on the margin) do
     not come much nearer: such a sample is easy, and the rivals whose runs ended nearest may get a long one. On other
     samples, most of them on adversarially trained and certified networks, the most likely rivals get a long run of
-    `FAB` each, and the nearest so far one of DDN, which finds the way where projections do not, above all in l_inf.
+    `FAB` each, and the nearest so far one of DDN, which finds the way where projections do not, above all in l_inf; in
+    l_2 only if they ended far from the linearized boundary.
 
     Args:
         norm: 2 or inf.
@@ -59,7 +60,7 @@ class RivalSearch(UntargetedAttack):
         likely: int = 2,
         short: int = 12,
         long: int = 36,
-        projections: int = 24,
+        projections: int = 28,
     ) -> None:
         super().__init__(norm=norm)
         self.rivals = check_count("rivals", rivals)
@@ -81,7 +82,7 @@ class RivalSearch(UntargetedAttack):
             close = _column(linear, column) < self.reach * runs.length
             lengths = runs.run(mean_plane, easy & close, _column(classes, column), steps=self.short)
             short.scatter_(1, column.unsqueeze(1), lengths.unsqueeze(1))
-            easy = (runs.length < _FARTHER * nearest) & (nearest < _NEARER * runs.length)
+            easy = runs.agree(nearest)
         shortest, order = short.sort(dim=1, stable=True)
         first = torch.where(runs.length.isfinite(), runs.rival, _column(classes, near[:, 0]))
         runs.run(ddn, easy, first, steps=_CHECK)
@@ -92,7 +93,9 @@ class RivalSearch(UntargetedAttack):
         for rival in classes[:, : self.likely].unbind(1):
             runs.run(fab, ~easy, rival, steps=self.projections)
         hard = ~easy & (runs.length > 0)
-        runs.run(ddn, hard, first, steps=self.projections)
+        # In l_2 what projections found near the linearized distance is seldom improved.
+        doubtful = hard & ~runs.agree(nearest) if self.norm == 2 else hard
+        runs.run(ddn, doubtful, first, steps=self.projections)
         found = hard & runs.length.isfinite()
         runs.run(fab, found, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
@@ -105,6 +108,10 @@ class _Runs:
         self.model, self.x, self.labels, self.norm = model, x, labels, norm
         self.length = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype)
         self.points, self.rival = x.clone(), labels.clone()
+
+    def agree(self, linear: Tensor) -> Tensor:
+        """Whether the nearest adversarial lies near the linearized distance (N,)."""
+        return (self.length < _FARTHER * linear) & (linear < _NEARER * self.length)
 
     def run(
         self,

@@ -88,11 +88,12 @@ def bump(x):
     return torch.stack([(1 - x[:, 0]).clamp(min=0.5), 0.9 * x[:, 0] - 0.1], 1)
 
 
-def test_samples_on_which_short_runs_fail_get_projections_and_a_descent():
+@pytest.mark.parametrize(("norm", "runs"), [(2, 1), (math.inf, 2)])
+def test_samples_on_which_short_runs_fail_get_projections_and_in_l_inf_a_descent(norm, runs):
     x = torch.zeros(2, 1, dtype=torch.float64)
-    assert forwards(bump, x, short=1, projections=23) == [2] * (1 + 1 + 2 * 23 + _POLISH)
-    finds = RivalSearch(short=1, projections=23)
-    distance = adversarial_distance(bump, x, attacks=finds, bounds=(0, 4)).distance
+    options = {"norm": norm, "short": 1, "projections": 23}
+    assert forwards(bump, x, **options) == [2] * (1 + 1 + runs * 23 + _POLISH)
+    distance = adversarial_distance(bump, x, attacks=RivalSearch(**options), norm=norm, bounds=(0, 4)).distance
     torch.testing.assert_close(distance, torch.full_like(distance, 2 / 3), rtol=1e-3, atol=0)
 
 
