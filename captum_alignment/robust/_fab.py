@@ -5,7 +5,7 @@ from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function
-from captum_alignment._core._inputs import check_count, per_sample, per_sample_norm, rows
+from captum_alignment._core._inputs import check_count, per_sample, per_sample_dot, per_sample_norm
 from captum_alignment.robust._attack import UntargetedAttack, margin, nearer
 from captum_alignment.robust._plane import to_plane
 
@@ -69,7 +69,7 @@ def fab(
         best, points = nearer(distance, point, best, points)
         back = per_sample(torch.where(adversarial, retreat, 0.0).to(x.dtype), x) * away
         # The linearized margin at the input and at the point that the step starts from.
-        slope = (rows(gradient, x.dtype) * rows(away, x.dtype)).sum(1)
+        slope = per_sample_dot((gradient,), (away,))
         retreated = lead - torch.where(adversarial, retreat, 0.0).to(x.dtype) * slope
         origin = to_plane(x, gradient, lead - slope, model.bounds, norm)
         step = to_plane(point - back, gradient, retreated, model.bounds, norm)
