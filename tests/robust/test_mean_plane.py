@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from captum_alignment._core._foolbox import ScoresModel
+from captum_alignment.robust._attack import margin
 from captum_alignment.robust._fab import fab
 from captum_alignment.robust._mean_plane import mean_plane
 
@@ -64,3 +65,5 @@ def test_scores_that_overflow_on_the_way_are_no_adversarials_and_leave_the_mean_
     length, points = mean_plane(model, x, zero, zero + 1, steps=12, norm=2)
     assert net(points).isfinite().all()
     assert 1 <= length.item() <= 1.06
+    assert margin(model, x + 1.1, zero, zero + 1)[0].tolist() == [False]
+    assert margin(model, x + 1.3, zero, zero + 1)[0].tolist() == [True]
