@@ -13,10 +13,12 @@ from captum_alignment.robust._attack import UntargetedAttack
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
+#: The same in the first step, which has seen least; with fewer features lengths differ more, and nothing is skipped.
+_FIRST_REACH, _FEW_FEATURES = 3.0, 32
+#: Features of the samples that go together on a CPU: more of them would save nothing, and the finished would wait.
+_FEATURES = 2**17
 #: Relative change up to which two gradients are one, measured twice: rounding, while the linear piece is the same.
 _SAME = 1e-4
-#: A backward pass over less than this share of a graph's samples is worth another forward pass over them alone.
-_SHRINK = 0.9
 
 
 class _Samples(NamedTuple):
@@ -29,7 +31,7 @@ class _Samples(NamedTuple):
     nearest: Tensor  # (n,) the column of the rival of the last step
     direction: Tensor  # (n, ...) its gradient there
     lengths: Tensor  # (n, C - 1) gradient lengths of the rivals on the present linear piece, 0 where not measured
-    reach: Tensor  # (n,) the longest gradient seen so far, inf before the first step
+    reach: Tensor  # (n,) the longest gradient seen so far, 0 before the first step
 
 
 class DeepFool(UntargetedAttack):
@@ -37,10 +39,12 @@ class DeepFool(UntargetedAttack):
 
     The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same arguments; the cost is
     not: one forward pass per step serves all rivals, finished samples leave the batch, and a sample takes no backward
-    pass for rivals that cannot be nearest. The first step measures all rivals. From then on, a rival is skipped where
-    it would be nearest only with a gradient more than twice as long as all that the sample has seen; or, while the
-    gradient of the last step's rival comes back unchanged (the sample is still on one linear piece of the network),
-    longer than its own there. Neither is a bound: a network whose gradients grow faster may lead elsewhere.
+    pass for rivals that cannot be nearest. A rival is skipped where it would be nearest only with a gradient more than
+    twice as long (in the first step three times) as all that the sample has seen; or, while the gradient of the last
+    step's rival comes back unchanged (the sample is still on one linear piece of the network), longer than its own
+    there. In the first step, one backward pass over a mixture of all skipped rivals then looks for a longer gradient;
+    where there may be one, all are measured. None of this is a bound: a network whose gradients grow faster, or hide
+    each other in the mixture, may lead elsewhere.
 
     Args:
         norm: 2 or inf.
@@ -64,7 +68,11 @@ class DeepFool(UntargetedAttack):
         self.overshoot = overshoot
 
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
-        x = x.clone()
+        group = max(1, _FEATURES // x[0].numel()) if x.device.type == "cpu" else len(x)
+        groups = torch.arange(len(x), device=x.device).split(group)
+        return torch.cat([self._find(subset(model, rows), x[rows], labels[rows]) for rows in groups])
+
+    def _find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         samples: _Samples | None = None
         for _ in range(self.steps):
             index = torch.arange(len(x), device=x.device) if samples is None else samples.place
@@ -74,7 +82,8 @@ class DeepFool(UntargetedAttack):
             if not going.any():
                 break
             samples = _Samples(*(part[going] for part in samples))
-            samples = self._step(model, x, graph, going.nonzero().flatten(), samples)
+            slopes = _Slopes(model, x, samples.place, graph, going.nonzero().flatten())
+            samples = self._step(slopes, samples)
             x[samples.place] = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
         return x
 
@@ -82,57 +91,93 @@ class DeepFool(UntargetedAttack):
         classes = scores.argsort(1, descending=True)[:, : self.candidates]
         zeros = torch.zeros_like(x)
         lengths = x.new_zeros(len(x), classes.shape[1] - 1)
-        reach = x.new_full((len(x),), torch.inf)
-        return _Samples(index, x, zeros, classes, torch.zeros_like(index), zeros, lengths, reach)
+        return _Samples(index, x, zeros, classes, torch.zeros_like(index), zeros, lengths, x.new_zeros(len(x)))
 
-    def _step(self, model: Model, x: Tensor, graph: ScoreGraph, rows: Tensor, samples: _Samples) -> _Samples:
-        """The samples, which lie in the ``rows`` of the graph, after a step to the nearest linearized boundary."""
-        own, rivals = samples.classes[:, :1], samples.classes[:, 1:]
-        scores = graph.scores.detach()[rows]
-        gaps = (scores.gather(1, own) - scores.gather(1, rivals)).abs()
-        best = torch.full_like(samples.reach, torch.inf)
-        lengths, nearest, direction = samples.lengths.clone(), samples.nearest.clone(), samples.direction.clone()
-        unasked = torch.ones_like(gaps, dtype=torch.bool)
-        inside = asking = torch.arange(len(gaps), device=x.device)  # the samples of the graph, and those that need it
-        column, longest = nearest, samples.reach  # the rival that each sample asks for: first that of its last step
-        for k in range(gaps.shape[1]):
-            if k:
-                longest = torch.maximum(longest, lengths.amax(1))
-                bound = torch.where(lengths > 0, (1 + _SAME) * lengths, _REACH * longest.unsqueeze(1))
-                promise, column = torch.where(unasked, gaps / bound, torch.inf).min(1)
-                asking = (promise < best).nonzero().flatten()
-                if not len(asking):
-                    break
-            if len(asking) < _SHRINK * len(graph.scores):
-                graph = _graph(model, x, samples.place[asking])
-                inside, rows = asking, torch.arange(len(asking), device=x.device)
-            asked = column[inside]
-            weights = torch.zeros_like(graph.scores)
-            weights[rows, rivals[inside, asked]] = 1
-            weights[rows, own[inside, 0]] = -1
-            gradient = graph.gradient(weights)[0][rows]
-            length = per_sample_norm((gradient,), dual(self.norm)).to(x.dtype)
-            if not k:
-                change = per_sample_norm((gradient - direction,), dual(self.norm)).to(x.dtype)
-                lengths[change > _SAME * length] = 0
-            lengths[inside, asked] = length
-            unasked[inside, asked] = False
-            distance = gaps[inside, asked] / (length + 1e-8)
-            nearer = distance < best[inside]
-            won = inside[nearer]
-            best[won], nearest[won], direction[won] = distance[nearer], asked[nearer], gradient[nearer]
-        longest = torch.maximum(longest, lengths.amax(1))
-        reach = torch.where(longest.isinf(), lengths.amax(1), longest)
-        # As in Foolbox, 1e-4 further than the boundary.
+    def _step(self, slopes: "_Slopes", samples: _Samples) -> _Samples:
+        """The samples after a step to the nearest linearized boundary, 1e-4 further as in Foolbox."""
+        samples, distance = self._linearize(slopes, samples)
+        direction = samples.direction
         if self.norm == 2:
-            size = lengths.gather(1, nearest.unsqueeze(1)).squeeze(1)
-            step = per_sample((best + 1e-4) / (size + 1e-8), direction) * direction
+            length = samples.lengths.gather(1, samples.nearest.unsqueeze(1)).squeeze(1)
+            step = per_sample((distance + 1e-4) / (length + 1e-8), direction) * direction
         else:
-            step = per_sample(best + 1e-4, direction) * direction.sign()
-        return samples._replace(
-            total=samples.total + step, nearest=nearest, direction=direction, lengths=lengths, reach=reach
-        )
+            step = per_sample(distance + 1e-4, direction) * direction.sign()
+        return samples._replace(total=samples.total + step)
+
+    def _linearize(self, slopes: "_Slopes", samples: _Samples) -> tuple[_Samples, Tensor]:
+        """The samples with the nearest linearized boundary at their points, and how far (n,) that is."""
+        scores = slopes.scores.gather(1, samples.classes)
+        gaps = (scores[:, :1] - scores[:, 1:]).abs()
+        lengths, nearest, direction = samples.lengths.clone(), samples.nearest.clone(), samples.direction.clone()
+        best, unasked = torch.full_like(samples.reach, torch.inf), torch.ones_like(gaps, dtype=torch.bool)
+        unsure, few = samples.reach == 0, direction[0].numel() < _FEW_FEATURES
+        longest, factor = samples.reach, torch.where(unsure, torch.inf if few else _FIRST_REACH, _REACH)
+        # In every turn a sample asks for one gradient: that of the rival of its last step, then of promising ones, ...
+        turn, column, asks, mixes = 0, nearest, torch.ones_like(unsure), torch.zeros_like(unsure)
+        while len(asking := (asks | mixes).nonzero().flatten()):
+            weights = torch.zeros_like(gaps).scatter_(1, column.unsqueeze(1), 1)
+            if mixes.any():
+                weights = torch.where(mixes.unsqueeze(1), _mixture(gaps, nearest, unasked), weights)
+            gradient = slopes(asking, samples.classes[asking], weights[asking])
+            length = per_sample_norm((gradient,), dual(self.norm)).to(gaps.dtype)
+            if mixes.any():  # ... last, in the first step, of the mixture of all others: all are asked if it is long
+                asked = asks[asking]
+                mixed, of_nearest = asking[~asked], lengths.gather(1, nearest.unsqueeze(1)).squeeze(1)
+                factor[mixed] = torch.where(length[~asked] < of_nearest[mixed], factor[mixed], torch.inf)
+                unsure[mixed] = False
+                asking, gradient, length = asking[asked], gradient[asked], length[asked]
+            if not turn:
+                change = per_sample_norm((gradient - direction,), dual(self.norm)).to(gaps.dtype)
+                lengths[change > _SAME * length] = 0
+            choice = column[asking]
+            lengths[asking, choice], unasked[asking, choice] = length, False
+            distance = gaps[asking, choice] / (length + 1e-8)
+            nearer = distance < best[asking]
+            won = asking[nearer]
+            best[won], nearest[won], direction[won] = distance[nearer], choice[nearer], gradient[nearer]
+            longest = torch.maximum(longest, lengths.amax(1))
+            most = factor * longest.clamp_min(torch.finfo(longest.dtype).tiny)
+            bound = torch.where(lengths > 0, (1 + _SAME) * lengths, most.unsqueeze(1))
+            promise, column = torch.where(unasked, gaps / bound, torch.inf).min(1)
+            asks = promise < best
+            mixes = ~asks & unsure & unasked.any(1)
+            turn += 1
+        return samples._replace(nearest=nearest, direction=direction, lengths=lengths, reach=longest), best
+
+
+class _Slopes:
+    """Gradients at the samples' points, from one forward pass, or from another over fewer samples where that pays."""
+
+    def __init__(self, model: Model, x: Tensor, place: Tensor, graph: ScoreGraph, row: Tensor) -> None:
+        self._model, self._x, self._place = model, x, place
+        self._graph, self._row = graph, row.clone()  # the row of the graph in which a sample lies
+        self._idle = 0  # rows that went through backward passes without need
+        self.scores = graph.scores.detach()[row]
+
+    def __call__(self, asking: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+        """Gradients of Σ weights (n, C - 1) · (rival - own score) for the n samples ``asking``, a subset of the last.
+
+        ``classes`` (n, C) are their own class, then the rivals.
+        """
+        self._idle += len(self._graph.scores) - len(asking)
+        if self._idle >= len(asking):  # as much as a forward pass over these alone
+            self._graph, self._idle = _graph(self._model, self._x, self._place[asking]), 0
+            self._row[asking] = torch.arange(len(asking), device=asking.device)
+        row = self._row[asking]
+        both = torch.cat([-weights.sum(1, keepdim=True), weights], 1)
+        of_scores = torch.zeros_like(self._graph.scores)
+        of_scores[row] = torch.zeros_like(of_scores[row]).scatter_(1, classes, both)
+        return self._graph.gradient(of_scores)[0][row]
 
 
 def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
     return ScoreGraph(score_function(subset(model, index)), (x[index],))
+
+
+def _mixture(gaps: Tensor, nearest: Tensor, unasked: Tensor) -> Tensor:
+    """Weights (n, C - 1) whose gradient is as long as the nearest rival's if one unasked rival were as near.
+
+    Signs alternate: all gradients share that of the sample's own class, which would add up.
+    """
+    signs = 1 - 2 * (torch.arange(gaps.shape[1], device=gaps.device) % 2)
+    return torch.where(unasked, signs * gaps.gather(1, nearest.unsqueeze(1)) / gaps, 0)
