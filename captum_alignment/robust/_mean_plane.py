@@ -14,8 +14,6 @@ from captum_alignment.robust._plane import to_plane
 _NEWEST = 0.4
 #: Pull of the input's own projection, and by how much a step overshoots: at first and in the end.
 _PULL, _OVERSHOOT = (1.0, 0.1), (1.1, 1.0)
-#: How much of the way back to the input a step starts from, after a point is adversarial.
-_RETREAT = 0.05
 
 
 def mean_plane(
@@ -46,7 +44,7 @@ def mean_plane(
         # Without an adversarial so far the last steps, too, must cross the boundary.
         stretch = per_sample(torch.where(best.isfinite(), overshoot, _OVERSHOOT[0]).to(x.dtype), x)
         # Projecting onto one plane is affine as long as no bound is met: the mixture of both is projected at once.
-        origin = torch.lerp(point - per_sample(torch.where(adversarial, _RETREAT, 0.0).to(x.dtype), x) * away, x, pull)
+        origin = torch.lerp(point, x, pull)
         height = level + per_sample_dot((normal,), (origin - x,))
         step = to_plane(origin, normal, height, model.bounds, norm)
         point = (origin + stretch * step).clamp(*model.bounds)

@@ -60,7 +60,7 @@ class RivalSearch(UntargetedAttack):
         likely: int = 2,
         short: int = 12,
         long: int = 36,
-        projections: int = 28,
+        projections: int = 24,
     ) -> None:
         super().__init__(norm=norm)
         self.rivals = check_count("rivals", rivals)

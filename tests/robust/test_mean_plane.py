@@ -31,6 +31,15 @@ def test_affine_scores_reach_the_distance_to_the_chosen_rival_at_any_scale(norm,
     assert (net(points).argmax(1) != labels).all()
 
 
+def test_steps_that_fall_short_overshoot_until_one_crosses():
+    def net(x):  # convex: every plane crosses zero before the boundary at log 5
+        return torch.cat([(-x).exp(), 0 * x + 0.2], 1)
+
+    x, zero = torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
+    length, _ = mean_plane(ScoresModel(net, (x,), None, (-20, 20)), x, zero, zero + 1, steps=12, norm=2)
+    assert math.log(5) < length.item() < 1.01 * math.log(5)
+
+
 def test_no_success_is_infinite():
     x = torch.rand(3, 4)
     model = ScoresModel(lambda x: x.sum(1, keepdim=True) * torch.tensor([1.0, -1.0]), (x,), None, (0, 1))

@@ -40,6 +40,21 @@ def test_in_plain_foolbox_code(norm):
     assert torch.equal(points[~success], x[~success])
 
 
+def test_ddn_goes_to_the_rival_of_the_nearest_point(monkeypatch):
+    def net(x):  # class 1 is the likeliest other one, class 2 the nearest
+        return torch.stack([x[:, 0] + 1, 0.5 - 0.01 * x[:, 0], 10 * x[:, 1], -5 + 0 * x[:, 0]], 1)
+
+    asked = []
+
+    def spy(model, x, labels, rival, **_):
+        asked.extend(rival.tolist())
+        return torch.full((len(x),), torch.inf, dtype=x.dtype), x
+
+    monkeypatch.setattr("captum_alignment.robust._rival_search.ddn", spy)
+    adversarial_distance(net, torch.zeros(3, 2, dtype=torch.float64), attacks=RivalSearch(), bounds=(-9, 9))
+    assert set(asked) == {2}
+
+
 def test_rivals_beyond_the_classes_change_nothing():
     net, x = mlp(k=6), torch.rand(10, 6, dtype=torch.float64)
 
