@@ -1,4 +1,4 @@
-"""DeepFool with one forward pass per step."""
+"""DeepFool with one forward pass for all rivals of a step."""
 
 from typing import NamedTuple
 
@@ -13,9 +13,10 @@ from captum_alignment.robust._attack import UntargetedAttack
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
-#: The same in the first step, which has seen least; with fewer features lengths differ more, and nothing is skipped.
+#: The same in the first step, which has seen least. With fewer features lengths differ more: there it skips none.
 _FIRST_REACH, _FEW_FEATURES = 3.0, 32
-#: Features of the samples that go together on a CPU: more of them would save nothing, and the finished would wait.
+#: Features of the samples that go together on a CPU. Larger batches of large images are no faster per sample there,
+#: and a sample that needs no further gradient takes part in the passes of those that do.
 _FEATURES = 2**17
 #: Relative change up to which two gradients are one, measured twice: rounding, while the linear piece is the same.
 _SAME = 1e-4
@@ -30,7 +31,7 @@ class _Samples(NamedTuple):
     classes: Tensor  # (n, C) candidates: their own class, then the rivals
     nearest: Tensor  # (n,) the column of the rival of the last step
     direction: Tensor  # (n, ...) its gradient there
-    lengths: Tensor  # (n, C - 1) gradient lengths of the rivals on the present linear piece, 0 where not measured
+    lengths: Tensor  # (n, C - 1) gradient lengths of the rivals on the present linear piece, 0 where unknown
     reach: Tensor  # (n,) the longest gradient seen so far, 0 before the first step
 
 
@@ -38,13 +39,14 @@ class DeepFool(UntargetedAttack):
     """Steps to the nearest linearized decision boundary until the class changes (Moosavi-Dezfooli et al. 2016).
 
     The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same arguments; the cost is
-    not: one forward pass per step serves all rivals, finished samples leave the batch, and a sample takes no backward
-    pass for rivals that cannot be nearest. A rival is skipped where it would be nearest only with a gradient more than
-    twice as long (in the first step three times) as all that the sample has seen; or, while the gradient of the last
-    step's rival comes back unchanged (the sample is still on one linear piece of the network), longer than its own
-    there. In the first step, one backward pass over a mixture of all skipped rivals then looks for a longer gradient;
+    not: one forward pass serves all rivals of a step (and another over fewer samples where that pays), finished samples
+    leave the batch, and a sample takes no backward pass for rivals that cannot be nearest. A rival is skipped where it
+    would be nearest only with a gradient more than twice as long as all that the sample has seen; or, while the
+    gradient of the last step's rival comes back unchanged (the sample is still on one linear piece of the network),
+    longer than its own there. The first step, if there are 32 features or more, skips a rival that would need a
+    gradient three times as long; one backward pass over a mixture of all that it skipped then looks for such a one, and
     where there may be one, all are measured. None of this is a bound: a network whose gradients grow faster, or hide
-    each other in the mixture, may lead elsewhere.
+    each other in the mixture, may lead elsewhere. A sample whose gradient is not finite stays where it is.
 
     Args:
         norm: 2 or inf.
@@ -68,24 +70,32 @@ class DeepFool(UntargetedAttack):
         self.overshoot = overshoot
 
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
+        x = x.clone()
         group = max(1, _FEATURES // x[0].numel()) if x.device.type == "cpu" else len(x)
-        groups = torch.arange(len(x), device=x.device).split(group)
-        return torch.cat([self._find(subset(model, rows), x[rows], labels[rows]) for rows in groups])
+        for rows in torch.arange(len(x), device=x.device).split(group):
+            self._move(model, x, labels, rows)
+        return x
 
-    def _find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
+    def _move(self, model: Model, x: Tensor, labels: Tensor, index: Tensor) -> None:
+        """Moves the samples ``index`` of ``x`` in place."""
         samples: _Samples | None = None
         for _ in range(self.steps):
-            index = torch.arange(len(x), device=x.device) if samples is None else samples.place
+            if not len(index):
+                break
             graph = _graph(model, x, index)
-            samples = samples or self._begin(x.clone(), index, graph.scores.detach())
+            samples = samples or self._begin(x[index], index, graph.scores.detach())
             going = graph.scores.argmax(1) == labels[index]
             if not going.any():
                 break
             samples = _Samples(*(part[going] for part in samples))
-            slopes = _Slopes(model, x, samples.place, graph, going.nonzero().flatten())
+            index = samples.place
+            slopes = _Slopes(model, x, index, graph, going.nonzero().flatten())
             samples = self._step(slopes, samples)
-            x[samples.place] = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
-        return x
+            moved = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
+            known = moved.flatten(1).isfinite().all(1)  # where a gradient is not, a sample stays for good
+            samples = _Samples(*(part[known] for part in samples))
+            index = samples.place
+            x[index] = moved[known]
 
     def _begin(self, x: Tensor, index: Tensor, scores: Tensor) -> _Samples:
         classes = scores.argsort(1, descending=True)[:, : self.candidates]
@@ -107,20 +117,22 @@ class DeepFool(UntargetedAttack):
     def _linearize(self, slopes: "_Slopes", samples: _Samples) -> tuple[_Samples, Tensor]:
         """The samples with the nearest linearized boundary at their points, and how far (n,) that is."""
         scores = slopes.scores.gather(1, samples.classes)
-        gaps = (scores[:, :1] - scores[:, 1:]).abs()
+        gaps = (scores[:, :1] - scores[:, 1:]).abs().to(samples.lengths.dtype)
         lengths, nearest, direction = samples.lengths.clone(), samples.nearest.clone(), samples.direction.clone()
-        best, unasked = torch.full_like(samples.reach, torch.inf), torch.ones_like(gaps, dtype=torch.bool)
+        best, unasked = torch.full_like(samples.reach, torch.inf), gaps.isfinite()  # masked classes are never asked
         unsure, few = samples.reach == 0, direction[0].numel() < _FEW_FEATURES
         longest, factor = samples.reach, torch.where(unsure, torch.inf if few else _FIRST_REACH, _REACH)
-        # In every turn a sample asks for one gradient: that of the rival of its last step, then of promising ones, ...
+        # In every turn a sample asks for one gradient: that of the rival of its last step, then, one by one, of those
+        # that promise to be nearer; in the first step at last that of a mixture of the others, and if it is long, of
+        # each of them, too. A sample that has nothing to ask never asks again.
         turn, column, asks, mixes = 0, nearest, torch.ones_like(unsure), torch.zeros_like(unsure)
         while len(asking := (asks | mixes).nonzero().flatten()):
-            weights = torch.zeros_like(gaps).scatter_(1, column.unsqueeze(1), 1)
-            if mixes.any():
+            weights, mixing = torch.zeros_like(gaps).scatter_(1, column.unsqueeze(1), 1), mixes.any()
+            if mixing:
                 weights = torch.where(mixes.unsqueeze(1), _mixture(gaps, nearest, unasked), weights)
             gradient = slopes(asking, samples.classes[asking], weights[asking])
             length = per_sample_norm((gradient,), dual(self.norm)).to(gaps.dtype)
-            if mixes.any():  # ... last, in the first step, of the mixture of all others: all are asked if it is long
+            if mixing:
                 asked = asks[asking]
                 mixed, of_nearest = asking[~asked], lengths.gather(1, nearest.unsqueeze(1)).squeeze(1)
                 factor[mixed] = torch.where(length[~asked] < of_nearest[mixed], factor[mixed], torch.inf)
@@ -150,7 +162,7 @@ class _Slopes:
 
     def __init__(self, model: Model, x: Tensor, place: Tensor, graph: ScoreGraph, row: Tensor) -> None:
         self._model, self._x, self._place = model, x, place
-        self._graph, self._row = graph, row.clone()  # the row of the graph in which a sample lies
+        self._graph, self._row = graph, row  # the row of the graph in which a sample lies
         self._idle = 0  # rows that went through backward passes without need
         self.scores = graph.scores.detach()[row]
 
@@ -166,7 +178,7 @@ class _Slopes:
         row = self._row[asking]
         both = torch.cat([-weights.sum(1, keepdim=True), weights], 1)
         of_scores = torch.zeros_like(self._graph.scores)
-        of_scores[row] = torch.zeros_like(of_scores[row]).scatter_(1, classes, both)
+        of_scores[row] = torch.zeros_like(of_scores[row]).scatter_(1, classes, both.to(of_scores.dtype))
         return self._graph.gradient(of_scores)[0][row]
 
 
@@ -175,9 +187,11 @@ def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
 
 
 def _mixture(gaps: Tensor, nearest: Tensor, unasked: Tensor) -> Tensor:
-    """Weights (n, C - 1) whose gradient is as long as the nearest rival's if one unasked rival were as near.
+    """Weights (n, C - 1) whose gradient is as long as the nearest rival's if one unasked rival is as near.
 
-    Signs alternate: all gradients share that of the sample's own class, which would add up.
+    Unless others cancel it. Three in a row sum to 0, because all gradients share that of the sample's own class, which
+    would add up; but no two neighbours do, because classes with alike scores often have alike gradients.
     """
-    signs = 1 - 2 * (torch.arange(gaps.shape[1], device=gaps.device) % 2)
+    signs = torch.full_like(gaps[0], -1)
+    signs[::3] = 2
     return torch.where(unasked, signs * gaps.gather(1, nearest.unsqueeze(1)) / gaps, 0)

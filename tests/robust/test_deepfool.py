@@ -26,9 +26,8 @@ def test_iterates_are_foolbox_s(norm, candidates):
 
 
 def test_real_networks(zoo, mnist):
-    x = mnist[0][:20].double()
-    for name in ("mnist_mlp", "mnist_cnn", "mnist_kw", "mnist_madry"):
-        net = zoo.load(name).double()
+    for name, n in {"mnist_mlp": 100, "mnist_cnn": 20, "mnist_kw": 20, "mnist_madry": 20}.items():
+        net, x = zoo.load(name).double(), mnist[0][:n].double()
         model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
         for norm, peer in PEERS.items():
             ours, _, _ = DeepFool(norm=norm)(model, x, net(x).argmax(1), epsilons=None)
@@ -104,39 +103,107 @@ def test_a_sample_that_needs_all_rivals_does_not_take_the_others_along(monkeypat
     line, x = torch.nn.Linear(40, 10, dtype=torch.float64).eval(), torch.zeros(16, 40, dtype=torch.float64)
     with torch.no_grad():
         line.bias.copy_(torch.tensor([20.0, 19.0] + [-200.0] * 8))
-        line.weight[:2, 0], line.weight[2:, 0] = 0, torch.linspace(218, 218.5, 8)
-    x[3, 0] = 1
+        line.weight[:2, 0], line.weight[2:, 0] = 0, torch.linspace(2.18, 2.185, 8)
+    x[3, 0] = 100
     model = foolbox.PyTorchModel(line, bounds=(-900, 900), device="cpu")
-    sizes = backward_sizes(monkeypatch, DeepFool(steps=1), model, x, line(x).argmax(1))
+    label, forwards = line(x).argmax(1), []
+    line.register_forward_hook(lambda module, args, output: forwards.append(len(args[0])))
+    sizes = backward_sizes(monkeypatch, DeepFool(steps=1), model, x, label)
     assert sizes[:2] == [16, 16]
     assert set(sizes[2:]) == {1}
+    assert forwards == [16, 1]
+
+
+@pytest.mark.parametrize("norm", PEERS)
+def test_a_likely_rival_with_a_dead_gradient_hides_nobody(norm):
+    line, x = torch.nn.Linear(40, 10, dtype=torch.float64).eval(), torch.zeros(8, 40, dtype=torch.float64)
+    with torch.no_grad():
+        line.bias.copy_(torch.linspace(9, 0, 10))
+        line.weight[1] = line.weight[0]
+    model = foolbox.PyTorchModel(line, bounds=(-90, 90), device="cpu")
+    found = DeepFool(norm=norm).run(model, x, line(x).argmax(1))
+    theirs = PEERS[norm]().run(model, x, line(x).argmax(1))
+    torch.testing.assert_close(found, theirs, rtol=0, atol=1e-9)
+    assert (line(found).argmax(1) > 1).all()
+
+
+@pytest.mark.parametrize("norm", PEERS)
+def test_alike_classes_do_not_hide_each_other(norm):
+    """Two neighbours in the order of scores, whose gradients are alike and by far the longest."""
+    torch.manual_seed(0)
+    line, x = torch.nn.Linear(40, 10, dtype=torch.float64).eval(), torch.rand(16, 40, dtype=torch.float64)
+    with torch.no_grad():
+        line.bias.copy_(torch.arange(0, -20, -2))
+        line.weight[7] *= 60
+        line.weight[6] = 1.1 * line.weight[7]
+        line.bias[6:8] += line.bias[0] - line(x)[:, 6:8].max(0).values
+    model, label = foolbox.PyTorchModel(line, bounds=(-90, 90), device="cpu"), line(x).argmax(1)
+    found, theirs = DeepFool(norm=norm).run(model, x, label), PEERS[norm]().run(model, x, label)
+    torch.testing.assert_close(found, theirs, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", PEERS)
 def test_large_inputs_go_in_groups_to_the_same_points(norm, monkeypatch):
     net, x = mlp(k=12), torch.rand(40, 6, dtype=torch.float64)
     model, label = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu"), net(x).argmax(1)
-    together = DeepFool(norm=norm).run(model, x, label)
-    for features in (1, 6 * 7):
+    together, sizes = DeepFool(norm=norm).run(model, x, label), []
+    net.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+    for features, group in ((1, 1), (6 * 7, 7)):
         monkeypatch.setattr("captum_alignment.robust._deepfool._FEATURES", features)
         torch.testing.assert_close(DeepFool(norm=norm).run(model, x, label), together, rtol=0, atol=1e-12)
+        assert max(sizes) == group
+        sizes.clear()
+
+
+def test_arguments_as_long_as_a_group_are_still_shared(monkeypatch):
+    net, x, shift = mlp(k=12), torch.rand(11, 6, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+
+    def shifted(x, shift):
+        return net(x + shift.sum(0))
+
+    def found():
+        return adversarial_distance(shifted, x, None, shift, attacks=DeepFool(), bounds=(-9, 9)).distance
+
+    together = found()
+    monkeypatch.setattr("captum_alignment.robust._deepfool._FEATURES", 6 * 3)
+    torch.testing.assert_close(found(), together)
 
 
 @pytest.mark.parametrize("norm", PEERS)
-def test_screening_never_misses_on_random_networks(norm):
-    for seed in range(12):
+def test_masked_classes_and_samples_without_finite_gradients(norm):
+    net = mlp(k=12)
+
+    class Masked(torch.nn.Module):
+        def forward(self, x):
+            return net(x).index_fill(1, torch.tensor([3, 5]), -torch.inf) + 0 * (x[:, :1] - 0.5).abs().sqrt()
+
+    x = torch.rand(40, 6, dtype=torch.float64)
+    x[4, 0] = 0.5  # 0 · inf is no number
+    model = foolbox.PyTorchModel(Masked().eval(), bounds=(-3, 4), device="cpu")
+    label = model(x).argmax(1)
+    ours = DeepFool(norm=norm, candidates=None).run(model, x, label)
+    rest = torch.arange(40) != 4
+    theirs = PEERS[norm](candidates=10).run(model, x[rest], label[rest])
+    torch.testing.assert_close(ours[rest], theirs, rtol=0, atol=1e-9)
+    assert torch.equal(ours[4], x[4])
+
+
+@pytest.mark.parametrize("norm", PEERS)
+@pytest.mark.parametrize(("features", "classes", "candidates"), [(3, 12, 10), (34, 12, 10), (34, 60, None)])
+def test_screening_never_misses_on_random_networks(norm, features, classes, candidates):
+    for seed in range(6):
         torch.manual_seed(seed)
-        layers = [
-            torch.nn.Linear(3, 8),
+        net = torch.nn.Sequential(
+            torch.nn.Linear(features, 3 * features),
             torch.nn.ReLU(),
-            torch.nn.Linear(8, 8),
+            torch.nn.Linear(3 * features, 3 * features),
             torch.nn.ReLU(),
-            torch.nn.Linear(8, 12),
-        ]
-        net, x = torch.nn.Sequential(*layers).double().eval(), torch.rand(20, 3, dtype=torch.float64)
+            torch.nn.Linear(3 * features, classes),
+        )
+        net, x = net.double().eval(), torch.rand(20, features, dtype=torch.float64)
         model = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu")
-        ours = DeepFool(norm=norm).run(model, x, net(x).argmax(1))
-        theirs = PEERS[norm](candidates=10).run(model, x, net(x).argmax(1))
+        ours = DeepFool(norm=norm, candidates=candidates).run(model, x, net(x).argmax(1))
+        theirs = PEERS[norm](candidates=candidates).run(model, x, net(x).argmax(1))
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
@@ -163,6 +230,38 @@ def test_nothing_mutated_and_per_sample_arguments_follow(monkeypatch):
         result = adversarial_distance(two, inputs, None, shift, attacks=DeepFool(), bounds=(-5, 5))
         assert not result.errors
         assert (two(*result.adversarials, shift).argmax(1) != two(*inputs, shift).argmax(1)).all()
+
+
+@pytest.mark.parametrize("scores", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("inputs", [torch.float32, torch.float64])
+def test_scores_of_another_precision(inputs, scores):
+    net, x = mlp(k=12).to(scores), torch.rand(30, 6, dtype=torch.float64).to(inputs)
+
+    def mixed(x):
+        return net(x.to(scores))
+
+    model = foolbox.PyTorchModel(Wrapped(mixed), bounds=(-3, 4), device="cpu")
+    label = mixed(x).argmax(1)
+    for norm, peer in PEERS.items():
+        ours, _, success = DeepFool(norm=norm)(model, x, label, epsilons=None)
+        theirs, _, expected = peer(candidates=10)(model, x, label, epsilons=None)
+        assert ours.dtype == inputs
+        coarse = scores.itemsize == 2  # what is near a tie is left to rounding
+        assert (success == expected).float().mean() >= (0.8 if coarse else 1)
+        both = success & expected
+        lengths = [(points - x)[both].norm(norm, dim=1) for points in (ours, theirs)]
+        torch.testing.assert_close(
+            *(length.median() for length in lengths), rtol=0.05 if coarse else 1e-4, atol=0, check_dtype=False
+        )
+
+
+class Wrapped(torch.nn.Module):
+    """A function as the module that Foolbox asks for."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+        self.eval()
 
 
 def test_bad_input_is_named():
