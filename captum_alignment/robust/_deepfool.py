@@ -13,8 +13,8 @@ from captum_alignment.robust._attack import UntargetedAttack
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
-#: The same in the first step, which has seen least. With fewer features lengths differ more: there it skips none.
-_FIRST_REACH, _FEW_FEATURES = 3.0, 32
+#: With fewer features gradient lengths differ more: there the first step, which has seen least, skips none.
+_FEW_FEATURES = 32
 #: Features of the samples that go together on a CPU. Larger batches of large images are no faster per sample there,
 #: and a sample that needs no further gradient takes part in the passes of those that do.
 _FEATURES = 2**17
@@ -43,10 +43,10 @@ class DeepFool(UntargetedAttack):
     leave the batch, and a sample takes no backward pass for rivals that cannot be nearest. A rival is skipped where it
     would be nearest only with a gradient more than twice as long as all that the sample has seen; or, while the
     gradient of the last step's rival comes back unchanged (the sample is still on one linear piece of the network),
-    longer than its own there. The first step, if there are 32 features or more, skips a rival that would need a
-    gradient three times as long; one backward pass over a mixture of all that it skipped then looks for such a one, and
-    where there may be one, all are measured. None of this is a bound: a network whose gradients grow faster, or hide
-    each other in the mixture, may lead elsewhere. A sample whose gradient is not finite stays where it is.
+    longer than its own there. In the first step, which has seen least, one backward pass over a mixture of all skipped
+    rivals looks for a longer gradient; where there may be one, and with fewer than 32 features, all are measured. None
+    of this is a bound: a network whose gradients grow faster, or hide each other in the mixture, may lead elsewhere. A
+    sample whose gradient is not finite stays where it is.
 
     Args:
         norm: 2 or inf.
@@ -121,7 +121,7 @@ class DeepFool(UntargetedAttack):
         lengths, nearest, direction = samples.lengths.clone(), samples.nearest.clone(), samples.direction.clone()
         best, unasked = torch.full_like(samples.reach, torch.inf), gaps.isfinite()  # masked classes are never asked
         unsure, few = samples.reach == 0, direction[0].numel() < _FEW_FEATURES
-        longest, factor = samples.reach, torch.where(unsure, torch.inf if few else _FIRST_REACH, _REACH)
+        longest, factor = samples.reach, torch.where(unsure & few, torch.inf, _REACH)
         # In every turn a sample asks for one gradient: that of the rival of its last step, then, one by one, of those
         # that promise to be nearer; in the first step at last that of a mixture of the others, and if it is long, of
         # each of them, too. A sample that has nothing to ask never asks again.

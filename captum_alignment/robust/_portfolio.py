@@ -41,7 +41,7 @@ def _fast(norm: float) -> dict[str, AttackLike]:
 def _thorough(norm: float) -> dict[str, AttackLike]:
     return {
         "rival-search": RivalSearch(
-            norm=norm, rivals=9, reach=1.4, contenders=4, likely=5, short=8, long=40, projections=45
+            norm=norm, rivals=9, reach=1.4, contenders=4, likely=5, short=8, long=40, projections=42
         )
     }
 
