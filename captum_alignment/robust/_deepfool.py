@@ -13,8 +13,8 @@ from captum_alignment.robust._attack import UntargetedAttack
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
-#: With fewer features gradient lengths differ more: there the first step, which has seen least, skips none.
-_FEW_FEATURES = 32
+#: With fewer features the first step, which has seen least, skips no rival: passes cost too little to save some.
+_FEW_FEATURES = 10_000
 #: Features of the samples that go together on a CPU. Larger batches of large images are no faster per sample there,
 #: and a sample that needs no further gradient takes part in the passes of those that do.
 _FEATURES = 2**17
@@ -44,9 +44,9 @@ class DeepFool(UntargetedAttack):
     would be nearest only with a gradient more than twice as long as all that the sample has seen; or, while the
     gradient of the last step's rival comes back unchanged (the sample is still on one linear piece of the network),
     longer than its own there. In the first step, which has seen least, one backward pass over a mixture of all skipped
-    rivals looks for a longer gradient; where there may be one, and with fewer than 32 features, all are measured. None
-    of this is a bound: a network whose gradients grow faster, or hide each other in the mixture, may lead elsewhere. A
-    sample whose gradient is not finite stays where it is.
+    rivals looks for a longer gradient; where there may be one, and for inputs of fewer than 10,000 features, all are
+    measured. None of this is a bound: a network whose gradients grow faster, or hide each other in the mixture, may
+    lead elsewhere. A sample whose gradient is not finite stays where it is.
 
     Args:
         norm: 2 or inf.
@@ -92,10 +92,11 @@ class DeepFool(UntargetedAttack):
             slopes = _Slopes(model, x, index, graph, going.nonzero().flatten())
             samples = self._step(slopes, samples)
             moved = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
-            known = moved.flatten(1).isfinite().all(1)  # where a gradient is not, a sample stays for good
-            samples = _Samples(*(part[known] for part in samples))
-            index = samples.place
-            x[index] = moved[known]
+            known = moved.flatten(1).isfinite().all(1)
+            if not known.all():  # where a gradient is not finite, a sample stays for good
+                samples, moved = _Samples(*(part[known] for part in samples)), moved[known]
+                index = samples.place
+            x[index] = moved
 
     def _begin(self, x: Tensor, index: Tensor, scores: Tensor) -> _Samples:
         classes = scores.argsort(1, descending=True)[:, : self.candidates]
@@ -121,27 +122,30 @@ class DeepFool(UntargetedAttack):
         lengths, nearest, direction = samples.lengths.clone(), samples.nearest.clone(), samples.direction.clone()
         best, unasked = torch.full_like(samples.reach, torch.inf), gaps.isfinite()  # masked classes are never asked
         unsure, few = samples.reach == 0, direction[0].numel() < _FEW_FEATURES
-        longest, factor = samples.reach, torch.where(unsure & few, torch.inf, _REACH)
+        first, longest, factor = bool(unsure.any()), samples.reach, torch.where(unsure & few, torch.inf, _REACH)
         # In every turn a sample asks for one gradient: that of the rival of its last step, then, one by one, of those
         # that promise to be nearer; in the first step at last that of a mixture of the others, and if it is long, of
         # each of them, too. A sample that has nothing to ask never asks again.
         turn, column, asks, mixes = 0, nearest, torch.ones_like(unsure), torch.zeros_like(unsure)
-        while len(asking := (asks | mixes).nonzero().flatten()):
-            weights, mixing = torch.zeros_like(gaps).scatter_(1, column.unsqueeze(1), 1), mixes.any()
+        while len(asking := (asks | mixes if first else asks).nonzero().flatten()):
+            choice = column[asking]
+            weights = gaps.new_zeros(len(asking), gaps.shape[1] + 1).scatter_(1, choice.unsqueeze(1) + 1, 1)
+            weights[:, 0] = -1
+            mixing = first and bool(mixes.any())
             if mixing:
-                weights = torch.where(mixes.unsqueeze(1), _mixture(gaps, nearest, unasked), weights)
-            gradient = slopes(asking, samples.classes[asking], weights[asking])
+                mixture = _mixture(gaps[asking], nearest[asking], unasked[asking])
+                weights = torch.where(asks[asking].unsqueeze(1), weights, mixture)
+            gradient = slopes(asking, samples.classes[asking], weights)
             length = per_sample_norm((gradient,), dual(self.norm)).to(gaps.dtype)
             if mixing:
                 asked = asks[asking]
                 mixed, of_nearest = asking[~asked], lengths.gather(1, nearest.unsqueeze(1)).squeeze(1)
                 factor[mixed] = torch.where(length[~asked] < of_nearest[mixed], factor[mixed], torch.inf)
                 unsure[mixed] = False
-                asking, gradient, length = asking[asked], gradient[asked], length[asked]
+                asking, choice, gradient, length = asking[asked], choice[asked], gradient[asked], length[asked]
             if not turn:
                 change = per_sample_norm((gradient - direction,), dual(self.norm)).to(gaps.dtype)
                 lengths[change > _SAME * length] = 0
-            choice = column[asking]
             lengths[asking, choice], unasked[asking, choice] = length, False
             distance = gaps[asking, choice] / (length + 1e-8)
             nearer = distance < best[asking]
@@ -152,7 +156,8 @@ class DeepFool(UntargetedAttack):
             bound = torch.where(lengths > 0, (1 + _SAME) * lengths, most.unsqueeze(1))
             promise, column = torch.where(unasked, gaps / bound, torch.inf).min(1)
             asks = promise < best
-            mixes = ~asks & unsure & unasked.any(1)
+            if first:
+                mixes = ~asks & unsure & unasked.any(1)
             turn += 1
         return samples._replace(nearest=nearest, direction=direction, lengths=lengths, reach=longest), best
 
@@ -167,18 +172,13 @@ class _Slopes:
         self.scores = graph.scores.detach()[row]
 
     def __call__(self, asking: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-        """Gradients of Σ weights (n, C - 1) · (rival - own score) for the n samples ``asking``, a subset of the last.
-
-        ``classes`` (n, C) are their own class, then the rivals.
-        """
+        """Gradients of <weights, scores of classes>, both (n, C), at the n samples ``asking``, a subset of the last."""
         self._idle += len(self._graph.scores) - len(asking)
         if self._idle >= len(asking):  # as much as a forward pass over these alone
             self._graph, self._idle = _graph(self._model, self._x, self._place[asking]), 0
             self._row[asking] = torch.arange(len(asking), device=asking.device)
-        row = self._row[asking]
-        both = torch.cat([-weights.sum(1, keepdim=True), weights], 1)
-        of_scores = torch.zeros_like(self._graph.scores)
-        of_scores[row] = torch.zeros_like(of_scores[row]).scatter_(1, classes, both.to(of_scores.dtype))
+        row, of_scores = self._row[asking], torch.zeros_like(self._graph.scores)
+        of_scores[row.unsqueeze(1), classes] = weights.to(of_scores.dtype)
         return self._graph.gradient(of_scores)[0][row]
 
 
@@ -187,11 +187,12 @@ def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
 
 
 def _mixture(gaps: Tensor, nearest: Tensor, unasked: Tensor) -> Tensor:
-    """Weights (n, C - 1) whose gradient is as long as the nearest rival's if one unasked rival is as near.
+    """Weights (n, C) whose gradient is as long as the nearest rival's if one unasked rival is as near.
 
     Unless others cancel it. Three in a row sum to 0, because all gradients share that of the sample's own class, which
     would add up; but no two neighbours do, because classes with alike scores often have alike gradients.
     """
     signs = torch.full_like(gaps[0], -1)
     signs[::3] = 2
-    return torch.where(unasked, signs * gaps.gather(1, nearest.unsqueeze(1)) / gaps, 0)
+    weights = torch.where(unasked, signs * gaps.gather(1, nearest.unsqueeze(1)) / gaps, 0)
+    return torch.cat([-weights.sum(1, keepdim=True), weights], 1)
