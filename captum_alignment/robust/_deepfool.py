@@ -17,7 +17,7 @@ _REACH = 2.0
 _FEW_FEATURES = 10_000
 #: Features of the samples that go together on a CPU. Larger batches of large images are no faster per sample there,
 #: and a sample that needs no further gradient takes part in the passes of those that do.
-_FEATURES = 2**17
+_GROUP_FEATURES = 2**17
 #: Relative change up to which two gradients are one, measured twice: rounding, while the linear piece is the same.
 _SAME = 1e-4
 
@@ -71,7 +71,7 @@ class DeepFool(UntargetedAttack):
 
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         x = x.clone()
-        group = max(1, _FEATURES // x[0].numel()) if x.device.type == "cpu" else len(x)
+        group = max(1, _GROUP_FEATURES // x[0].numel()) if x.device.type == "cpu" else len(x)
         for rows in torch.arange(len(x), device=x.device).split(group):
             self._move(model, x, labels, rows)
         return x
