@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from foolbox.models import Model
 from torch import Tensor
+from torch.nn.functional import pad
 
 from captum_alignment._core._foolbox import score_function, subset
 from captum_alignment._core._gradients import ScoreGraph
@@ -18,6 +19,8 @@ _FEW_FEATURES = 10_000
 #: Features of the samples that go together on a CPU. Larger batches of large images are no faster per sample there,
 #: and a sample that needs no further gradient takes part in the passes of those that do.
 _GROUP_FEATURES = 2**17
+#: Rows of so many features in all that may go through together even where the caller's batch is smaller.
+_ROWS = 256
 #: Relative change up to which two gradients are one, measured twice: rounding, while the linear piece is the same.
 _SAME = 1e-4
 
@@ -31,22 +34,26 @@ class _Samples(NamedTuple):
     classes: Tensor  # (n, C) candidates: their own class, then the rivals
     nearest: Tensor  # (n,) the column of the rival of the last step
     direction: Tensor  # (n, ...) its gradient there
-    lengths: Tensor  # (n, C - 1) gradient lengths of the rivals on the present linear piece, 0 where unknown
-    reach: Tensor  # (n,) the longest gradient seen so far, 0 before the first step
+    lengths: Tensor  # (n, C - 1) gradient lengths of the rivals on the present linear piece, inf where unknown
+    reach: Tensor  # (n,) the longest gradient seen so far
+
+    def take(self, index: Tensor) -> "_Samples":
+        return _Samples(*(part[index] for part in self))
 
 
 class DeepFool(UntargetedAttack):
     """Steps to the nearest linearized decision boundary until the class changes (Moosavi-Dezfooli et al. 2016).
 
     The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same arguments; the cost is
-    not: one forward pass serves all rivals of a step (and another over fewer samples where that pays), finished samples
-    leave the batch, and a sample takes no backward pass for rivals that cannot be nearest. A rival is skipped where it
-    would be nearest only with a gradient more than twice as long as all that the sample has seen; or, while the
-    gradient of the last step's rival comes back unchanged (the sample is still on one linear piece of the network),
-    longer than its own there. In the first step, which has seen least, one backward pass over a mixture of all skipped
-    rivals looks for a longer gradient; where there may be one, and for inputs of fewer than 10,000 features, all are
-    measured. None of this is a bound: a network whose gradients grow faster, or hide each other in the mixture, may
-    lead elsewhere. A sample whose gradient is not finite stays where it is.
+    not: one forward pass serves all rivals of a step (and others, over the samples that need more gradients, where they
+    save backward passes), finished samples leave the batch, and a sample takes no backward pass for rivals that cannot
+    be nearest. A rival is skipped where it would be nearest only with a gradient more than twice as long as all that
+    the sample has seen; or, while the gradient of the last step's rival comes back unchanged (the sample is still on
+    one linear piece of the network), longer than its own there. In the first step, which has seen least, one backward
+    pass over a mixture of all skipped rivals looks for a longer gradient; where there may be one, and for inputs of
+    fewer than 10,000 features, all are measured. None of this is a bound: a network whose gradients grow
+    faster, or hide each other in the mixture, may lead elsewhere. A sample whose gradient is not finite stays where it
+    is. No pass takes more rows than the batch, or 256 if that has fewer and they are small (2¹⁷ features in all).
 
     Args:
         norm: 2 or inf.
@@ -72,41 +79,40 @@ class DeepFool(UntargetedAttack):
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         x = x.clone()
         group = max(1, _GROUP_FEATURES // x[0].numel()) if x.device.type == "cpu" else len(x)
-        for rows in torch.arange(len(x), device=x.device).split(group):
-            self._move(model, x, labels, rows)
+        for index in torch.arange(len(x), device=x.device).split(group):
+            self._move(model, x, labels, index)
         return x
 
     def _move(self, model: Model, x: Tensor, labels: Tensor, index: Tensor) -> None:
         """Moves the samples ``index`` of ``x`` in place."""
+        together = max(len(index), min(_ROWS, _GROUP_FEATURES // x[0].numel()))
         samples: _Samples | None = None
-        for _ in range(self.steps):
-            if not len(index):
-                break
+        for turn in range(self.steps):
             graph = _graph(model, x, index)
             samples = samples or self._begin(x[index], index, graph.scores.detach())
-            going = graph.scores.argmax(1) == labels[index]
-            if not going.any():
+            going = (graph.scores.argmax(1) == labels[index]).nonzero().flatten()
+            if len(going) < len(index):
+                samples = samples.take(going)
+            if not len(going):
                 break
-            samples = _Samples(*(part[going] for part in samples))
+            slopes = _Slopes(model, x, samples.place, graph, going)
+            samples, distance = _Search(slopes, samples, dual(self.norm), together).nearest(first=not turn)
+            samples = self._step(samples, distance)
+            finite = (samples.reach + distance).isfinite()
+            if not finite.all():  # where a gradient is not finite, a sample stays for good
+                samples = samples.take(finite.nonzero().flatten())
             index = samples.place
-            slopes = _Slopes(model, x, index, graph, going.nonzero().flatten())
-            samples = self._step(slopes, samples)
-            moved = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
-            known = moved.flatten(1).isfinite().all(1)
-            if not known.all():  # where a gradient is not finite, a sample stays for good
-                samples, moved = _Samples(*(part[known] for part in samples)), moved[known]
-                index = samples.place
-            x[index] = moved
+            if not len(index):
+                break
+            x[index] = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
 
     def _begin(self, x: Tensor, index: Tensor, scores: Tensor) -> _Samples:
         classes = scores.argsort(1, descending=True)[:, : self.candidates]
-        zeros = torch.zeros_like(x)
-        lengths = x.new_zeros(len(x), classes.shape[1] - 1)
-        return _Samples(index, x, zeros, classes, torch.zeros_like(index), zeros, lengths, x.new_zeros(len(x)))
+        zeros, unknown = torch.zeros_like(x), x.new_full((len(x), classes.shape[1] - 1), torch.inf)
+        return _Samples(index, x, zeros, classes, torch.zeros_like(index), zeros, unknown, x.new_zeros(len(x)))
 
-    def _step(self, slopes: "_Slopes", samples: _Samples) -> _Samples:
+    def _step(self, samples: _Samples, distance: Tensor) -> _Samples:
         """The samples after a step to the nearest linearized boundary, 1e-4 further as in Foolbox."""
-        samples, distance = self._linearize(slopes, samples)
         direction = samples.direction
         if self.norm == 2:
             length = samples.lengths.gather(1, samples.nearest.unsqueeze(1)).squeeze(1)
@@ -115,51 +121,81 @@ class DeepFool(UntargetedAttack):
             step = per_sample(distance + 1e-4, direction) * direction.sign()
         return samples._replace(total=samples.total + step)
 
-    def _linearize(self, slopes: "_Slopes", samples: _Samples) -> tuple[_Samples, Tensor]:
-        """The samples with the nearest linearized boundary at their points, and how far (n,) that is."""
+
+class _Search:
+    """The nearest linearized boundary of every sample at its point, from as few gradients as that takes.
+
+    A sample asks for the gradient of the rival of its last step, then, one by one, for those of rivals that promise to
+    be nearer. As soon as all that is still asked fits into ``together`` rows, one pass answers it.
+    """
+
+    def __init__(self, slopes: "_Slopes", samples: _Samples, order: float, together: int) -> None:
+        self._slopes, self._samples, self._order, self._together = slopes, samples, order, together
         scores = slopes.scores.gather(1, samples.classes)
-        gaps = (scores[:, :1] - scores[:, 1:]).abs().to(samples.lengths.dtype)
-        lengths, nearest, direction = samples.lengths.clone(), samples.nearest.clone(), samples.direction.clone()
-        best, unasked = torch.full_like(samples.reach, torch.inf), gaps.isfinite()  # masked classes are never asked
-        unsure, few = samples.reach == 0, direction[0].numel() < _FEW_FEATURES
-        first, longest, factor = bool(unsure.any()), samples.reach, torch.where(unsure & few, torch.inf, _REACH)
-        # In every turn a sample asks for one gradient: that of the rival of its last step, then, one by one, of those
-        # that promise to be nearer; in the first step at last that of a mixture of the others, and if it is long, of
-        # each of them, too. A sample that has nothing to ask never asks again.
-        turn, column, asks, mixes = 0, nearest, torch.ones_like(unsure), torch.zeros_like(unsure)
-        while len(asking := (asks | mixes if first else asks).nonzero().flatten()):
-            choice = column[asking]
-            weights = gaps.new_zeros(len(asking), gaps.shape[1] + 1).scatter_(1, choice.unsqueeze(1) + 1, 1)
-            weights[:, 0] = -1
-            mixing = first and bool(mixes.any())
-            if mixing:
-                mixture = _mixture(gaps[asking], nearest[asking], unasked[asking])
-                weights = torch.where(asks[asking].unsqueeze(1), weights, mixture)
-            gradient = slopes(asking, samples.classes[asking], weights)
-            length = per_sample_norm((gradient,), dual(self.norm)).to(gaps.dtype)
-            if mixing:
-                asked = asks[asking]
-                mixed, of_nearest = asking[~asked], lengths.gather(1, nearest.unsqueeze(1)).squeeze(1)
-                factor[mixed] = torch.where(length[~asked] < of_nearest[mixed], factor[mixed], torch.inf)
-                unsure[mixed] = False
-                asking, choice, gradient, length = asking[asked], choice[asked], gradient[asked], length[asked]
-            if not turn:
-                change = per_sample_norm((gradient - direction,), dual(self.norm)).to(gaps.dtype)
-                lengths[change > _SAME * length] = 0
-            lengths[asking, choice], unasked[asking, choice] = length, False
-            distance = gaps[asking, choice] / (length + 1e-8)
-            nearer = distance < best[asking]
-            won = asking[nearer]
-            best[won], nearest[won], direction[won] = distance[nearer], choice[nearer], gradient[nearer]
-            longest = torch.maximum(longest, lengths.amax(1))
-            most = factor * longest.clamp_min(torch.finfo(longest.dtype).tiny)
-            bound = torch.where(lengths > 0, (1 + _SAME) * lengths, most.unsqueeze(1))
-            promise, column = torch.where(unasked, gaps / bound, torch.inf).min(1)
-            asks = promise < best
-            if first:
-                mixes = ~asks & unsure & unasked.any(1)
-            turn += 1
-        return samples._replace(nearest=nearest, direction=direction, lengths=lengths, reach=longest), best
+        self._gaps = (scores[:, :1] - scores[:, 1:]).abs().to(samples.lengths.dtype)
+        self._rest = torch.where(
+            self._gaps.isfinite(), self._gaps, torch.inf
+        )  # not asked yet; masked classes never are
+        self._length = torch.zeros_like(self._gaps)  # of those asked
+        self._distance = torch.full_like(self._gaps, torch.inf)
+        self._direction, self._reach = samples.direction.clone(), samples.reach
+
+    def nearest(self, *, first: bool) -> tuple[_Samples, Tensor]:
+        """The samples with the nearest boundary's rival and its gradient, and how far (n,) that boundary is."""
+        samples = self._samples
+        self._ask(torch.arange(len(samples.place), device=samples.place.device), samples.nearest)
+        change = per_sample_norm((self._direction - samples.direction,), self._order).to(self._gaps.dtype)
+        same = change <= _SAME * self._length.amax(1)
+        limits = torch.where(same.unsqueeze(1), (1 + _SAME) * samples.lengths, torch.inf)
+        few = samples.direction[0].numel() < _FEW_FEATURES
+        self._ask_promising(limits, torch.inf if first and few else _REACH)
+        if first and not few:
+            self._ask_promising(limits, self._screened())
+        lengths = torch.where(self._length > 0, self._length, limits)
+        found = samples._replace(nearest=self._nearest, direction=self._direction, lengths=lengths, reach=self._reach)
+        return found, self._best
+
+    def _ask_promising(self, limits: Tensor, factor: Tensor | float) -> None:
+        """Asks until no rival would be nearest, with a gradient as long as its limit and factor times the longest."""
+        info = torch.finfo(self._reach.dtype)
+        while True:
+            most = (factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)
+            promise = self._rest / torch.minimum(limits, most.unsqueeze(1))
+            sample, rival = (promise < self._best.unsqueeze(1)).nonzero(as_tuple=True)
+            if len(sample) > self._together:
+                promise, column = promise.min(1)
+                sample = (promise < self._best).nonzero().flatten()
+                rival = column[sample]
+            if not len(sample):
+                return
+            self._ask(sample, rival)
+
+    def _ask(self, sample: Tensor, rival: Tensor) -> None:
+        """Measures the boundaries to the rivals (m,) of the samples (m,), which are in order and may be repeated."""
+        weights = self._gaps.new_zeros(len(sample), self._gaps.shape[1] + 1)
+        weights.scatter_(1, rival.unsqueeze(1) + 1, 1)[:, 0] = -1
+        gradient, length = self._gradient(sample, weights)
+        self._length[sample, rival], self._rest[sample, rival] = length, torch.inf
+        self._distance[sample, rival] = self._gaps[sample, rival] / (length + 1e-8)
+        self._best, self._nearest = self._distance.min(1)
+        won = self._nearest[sample] == rival
+        self._direction[sample[won]] = gradient[won]
+        self._reach = torch.maximum(self._reach, self._length.amax(1))
+
+    def _screened(self) -> Tensor:
+        """`_REACH` (n,) for every sample, or inf: it has to ask all, a mixture of them being as long as the nearest."""
+        factor = torch.full_like(self._reach, _REACH)
+        sample = self._rest.isfinite().any(1).nonzero().flatten()
+        if len(sample):
+            nearest = self._nearest[sample].unsqueeze(1)
+            mixture = _mixture(self._gaps[sample], nearest, self._rest[sample].isfinite())
+            short = self._gradient(sample, mixture)[1] < self._length[sample].gather(1, nearest).squeeze(1)
+            factor[sample[~short]] = torch.inf
+        return factor
+
+    def _gradient(self, sample: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = self._slopes(sample, self._samples.classes[sample], weights)
+        return gradient, per_sample_norm((gradient,), self._order).to(self._gaps.dtype)
 
 
 class _Slopes:
@@ -167,19 +203,23 @@ class _Slopes:
 
     def __init__(self, model: Model, x: Tensor, place: Tensor, graph: ScoreGraph, row: Tensor) -> None:
         self._model, self._x, self._place = model, x, place
-        self._graph, self._row = graph, row  # the row of the graph in which a sample lies
+        self._graph, self._row = graph, row  # the row of the graph in which a sample lies, or -1
         self._idle = 0  # rows that went through backward passes without need
         self.scores = graph.scores.detach()[row]
 
-    def __call__(self, asking: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-        """Gradients of <weights, scores of classes>, both (n, C), at the n samples ``asking``, a subset of the last."""
-        self._idle += len(self._graph.scores) - len(asking)
-        if self._idle >= len(asking):  # as much as a forward pass over these alone
-            self._graph, self._idle = _graph(self._model, self._x, self._place[asking]), 0
-            self._row[asking] = torch.arange(len(asking), device=asking.device)
-        row, of_scores = self._row[asking], torch.zeros_like(self._graph.scores)
+    def __call__(self, sample: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+        """Gradients of <weights, scores of classes>, both (m, C), at m samples, which are in order."""
+        self._idle += len(self._graph.scores) - len(sample)
+        row = self._row[sample]
+        once = (pad(row, (1, 0), value=-1).diff() > 0).all()  # every sample has a row of its own
+        if not once or self._idle >= len(sample):  # as much as a forward pass over these alone
+            self._graph, self._idle = _graph(self._model, self._x, self._place[sample]), 0
+            row, self._row = torch.arange(len(sample), device=sample.device), torch.full_like(self._row, -1)
+            self._row[sample] = row
+        of_scores = torch.zeros_like(self._graph.scores)
         of_scores[row.unsqueeze(1), classes] = weights.to(of_scores.dtype)
-        return self._graph.gradient(of_scores)[0][row]
+        gradient = self._graph.gradient(of_scores)[0]
+        return gradient if len(gradient) == len(row) else gradient[row]
 
 
 def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
@@ -187,12 +227,12 @@ def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
 
 
 def _mixture(gaps: Tensor, nearest: Tensor, unasked: Tensor) -> Tensor:
-    """Weights (n, C) whose gradient is as long as the nearest rival's if one unasked rival is as near.
+    """Weights (n, C) whose gradient is as long as that of the nearest (n, 1) if one unasked rival is as near.
 
     Unless others cancel it. Three in a row sum to 0, because all gradients share that of the sample's own class, which
     would add up; but no two neighbours do, because classes with alike scores often have alike gradients.
     """
     signs = torch.full_like(gaps[0], -1)
     signs[::3] = 2
-    weights = torch.where(unasked, signs * gaps.gather(1, nearest.unsqueeze(1)) / gaps, 0)
+    weights = torch.where(unasked, signs * gaps.gather(1, nearest) / gaps, 0)
     return torch.cat([-weights.sum(1, keepdim=True), weights], 1)

@@ -11,6 +11,7 @@ from captum_alignment.robust import DeepFool
 from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
 
 FEW = "captum_alignment.robust._deepfool._FEW_FEATURES"
+ROWS = "captum_alignment.robust._deepfool._ROWS"
 PEERS = {2: fb.L2DeepFoolAttack, math.inf: fb.LinfDeepFoolAttack}
 
 
@@ -39,7 +40,8 @@ def test_real_networks(zoo, mnist, few, monkeypatch):
             torch.testing.assert_close(*distance, rtol=1e-6, atol=0)
 
 
-def test_one_forward_per_step_and_finished_samples_leave():
+def test_one_forward_per_step_and_finished_samples_leave(monkeypatch):
+    monkeypatch.setattr(ROWS, 1)
     net, x = cnn(), images(30)
     sizes = []
     net.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
@@ -65,16 +67,33 @@ def test_on_one_linear_piece_a_step_takes_one_backward_pass(monkeypatch):
     # Undershooting steps: the boundary is never crossed, and the piece never left.
     attack = DeepFool(steps=7, overshoot=-0.9)
     sizes = backward_sizes(monkeypatch, attack, model, x, line(x).argmax(1))
-    # Each step asks for the last rival, then nobody asks again; only the first step asks for all four.
-    assert sizes == [8] * (4 + 6)
+    # Each step asks for the last rival, then nobody asks again; only the first step asks for the other three, at once.
+    assert sizes == [8, 24] + 6 * [8]
 
 
 def test_only_samples_that_need_another_rival_take_the_pass(monkeypatch):
     net, x = mlp(k=12), torch.rand(40, 6, dtype=torch.float64)
     model = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu")
+    monkeypatch.setattr(ROWS, 1)
     sizes = backward_sizes(monkeypatch, DeepFool(), model, x, net(x).argmax(1))
     assert sizes[:9] == [40] * 9
     assert min(sizes) < 20
+
+
+@pytest.mark.parametrize("norm", PEERS)
+def test_what_is_still_asked_goes_through_at_once_where_it_fits(norm, monkeypatch):
+    net, x = mlp(k=12), torch.rand(20, 6, dtype=torch.float64)
+    model, label = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu"), net(x).argmax(1)
+    found, passes = {}, {}
+    for rows in (1, 50, 256):
+        monkeypatch.setattr(ROWS, rows)
+        with monkeypatch.context() as patch:
+            passes[rows] = backward_sizes(patch, DeepFool(norm=norm), model, x, label)
+        found[rows] = DeepFool(norm=norm).run(model, x, label)
+        assert max(passes[rows]) <= max(20, rows)
+        torch.testing.assert_close(found[rows], found[1], rtol=0, atol=1e-12)
+    assert passes[256][:2] == [20, 160]  # in the first step all eight others of each sample
+    assert len(passes[256]) < len(passes[50]) < len(passes[1])
 
 
 @pytest.mark.parametrize("norm", PEERS)
@@ -110,6 +129,7 @@ def test_likely_rivals_alone_are_asked_where_the_rest_is_far(monkeypatch):
 
 def test_a_sample_that_needs_all_rivals_does_not_take_the_others_along(monkeypatch):
     monkeypatch.setattr(FEW, 0)
+    monkeypatch.setattr(ROWS, 1)
     line, x = torch.nn.Linear(40, 10, dtype=torch.float64).eval(), torch.zeros(16, 40, dtype=torch.float64)
     with torch.no_grad():
         line.bias.copy_(torch.tensor([20.0, 19.0] + [-200.0] * 8))
@@ -119,9 +139,9 @@ def test_a_sample_that_needs_all_rivals_does_not_take_the_others_along(monkeypat
     label, forwards = line(x).argmax(1), []
     line.register_forward_hook(lambda module, args, output: forwards.append(len(args[0])))
     sizes = backward_sizes(monkeypatch, DeepFool(steps=1), model, x, label)
-    assert sizes[:2] == [16, 16]
-    assert set(sizes[2:]) == {1}
-    assert forwards == [16, 1]
+    # The likely rival of all; the mixture of the others of all but sample 3, which asks for all eight first, at once.
+    assert sizes == [16, 8, 15]
+    assert forwards == [16, 8, 15]
 
 
 @pytest.mark.parametrize("norm", PEERS)
@@ -171,17 +191,22 @@ def test_masked_classes_and_samples_without_finite_gradients(norm):
 
     class Masked(torch.nn.Module):
         def forward(self, x):
-            return net(x).index_fill(1, torch.tensor([3, 5]), -torch.inf) + 0 * (x[:, :1] - 0.5).abs().sqrt()
+            first, scores = x[:, :1], net(x).index_fill(1, torch.tensor([3, 5]), -torch.inf)
+            scores = scores + 0 * (first - 0.5).abs().sqrt()  # 0 · inf is no number
+            steep = torch.where(first == 0.75, (first - 0.75) * 1e200 * 1e200, 0)  # 0, with slope inf
+            scores = scores + torch.eye(12)[0] * steep
+            alone = torch.arange(12) == scores.argmax(1, keepdim=True)
+            return scores.masked_fill((first == 0.25) & ~alone, -torch.inf)  # no rival
 
-    x = torch.rand(40, 6, dtype=torch.float64)
-    x[4, 0] = 0.5  # 0 · inf is no number
+    x = torch.rand(40, 6, dtype=torch.float64) * 0.7
+    stay = torch.arange(40) < 3
+    x[stay, 0] = torch.tensor([0.5, 0.75, 0.25], dtype=torch.float64)
     model = foolbox.PyTorchModel(Masked().eval(), bounds=(-3, 4), device="cpu")
     label = model(x).argmax(1)
     ours = DeepFool(norm=norm, candidates=None).run(model, x, label)
-    rest = torch.arange(40) != 4
-    theirs = PEERS[norm](candidates=10).run(model, x[rest], label[rest])
-    torch.testing.assert_close(ours[rest], theirs, rtol=0, atol=1e-9)
-    assert torch.equal(ours[4], x[4])
+    theirs = PEERS[norm](candidates=10).run(model, x[~stay], label[~stay])
+    torch.testing.assert_close(ours[~stay], theirs, rtol=0, atol=1e-9)
+    assert torch.equal(ours[stay], x[stay])
 
 
 @pytest.mark.parametrize("norm", PEERS)
