@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import foolbox
 import pytest
@@ -10,8 +11,8 @@ from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment.robust import DeepFool
 from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
 
-FEW = "captum_alignment.robust._deepfool._FEW_FEATURES"
-ROWS = "captum_alignment.robust._deepfool._ROWS"
+FEW = "captum_alignment.robust._nearest_boundary._FEW_FEATURES"
+SMALL = "captum_alignment.robust._deepfool._SMALL_FEATURES"
 PEERS = {2: fb.L2DeepFoolAttack, math.inf: fb.LinfDeepFoolAttack}
 
 
@@ -41,7 +42,7 @@ def test_real_networks(zoo, mnist, few, monkeypatch):
 
 
 def test_one_forward_per_step_and_finished_samples_leave(monkeypatch):
-    monkeypatch.setattr(ROWS, 1)
+    monkeypatch.setattr(SMALL, 0)
     net, x = cnn(), images(30)
     sizes = []
     net.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
@@ -67,14 +68,14 @@ def test_on_one_linear_piece_a_step_takes_one_backward_pass(monkeypatch):
     # Undershooting steps: the boundary is never crossed, and the piece never left.
     attack = DeepFool(steps=7, overshoot=-0.9)
     sizes = backward_sizes(monkeypatch, attack, model, x, line(x).argmax(1))
-    # Each step asks for the last rival, then nobody asks again; only the first step asks for the other three, at once.
-    assert sizes == [8, 24] + 6 * [8]
+    # Each step asks for the last rival, then nobody asks again; only the first step asks for all four.
+    assert sizes == [8] * (4 + 6)
 
 
 def test_only_samples_that_need_another_rival_take_the_pass(monkeypatch):
     net, x = mlp(k=12), torch.rand(40, 6, dtype=torch.float64)
     model = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu")
-    monkeypatch.setattr(ROWS, 1)
+    monkeypatch.setattr(SMALL, 0)
     sizes = backward_sizes(monkeypatch, DeepFool(), model, x, net(x).argmax(1))
     assert sizes[:9] == [40] * 9
     assert min(sizes) < 20
@@ -85,15 +86,14 @@ def test_what_is_still_asked_goes_through_at_once_where_it_fits(norm, monkeypatc
     net, x = mlp(k=12), torch.rand(20, 6, dtype=torch.float64)
     model, label = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu"), net(x).argmax(1)
     found, passes = {}, {}
-    for rows in (1, 50, 256):
-        monkeypatch.setattr(ROWS, rows)
+    for small in (0, 1000):
+        monkeypatch.setattr(SMALL, small)
         with monkeypatch.context() as patch:
-            passes[rows] = backward_sizes(patch, DeepFool(norm=norm), model, x, label)
-        found[rows] = DeepFool(norm=norm).run(model, x, label)
-        assert max(passes[rows]) <= max(20, rows)
-        torch.testing.assert_close(found[rows], found[1], rtol=0, atol=1e-12)
-    assert passes[256][:2] == [20, 160]  # in the first step all eight others of each sample
-    assert len(passes[256]) < len(passes[50]) < len(passes[1])
+            passes[small] = backward_sizes(patch, DeepFool(norm=norm), model, x, label)
+        found[small] = DeepFool(norm=norm).run(model, x, label)
+    assert max(passes[1000]) == 20
+    assert len(passes[1000]) < len(passes[0])
+    torch.testing.assert_close(found[1000], found[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", PEERS)
@@ -129,7 +129,6 @@ def test_likely_rivals_alone_are_asked_where_the_rest_is_far(monkeypatch):
 
 def test_a_sample_that_needs_all_rivals_does_not_take_the_others_along(monkeypatch):
     monkeypatch.setattr(FEW, 0)
-    monkeypatch.setattr(ROWS, 1)
     line, x = torch.nn.Linear(40, 10, dtype=torch.float64).eval(), torch.zeros(16, 40, dtype=torch.float64)
     with torch.no_grad():
         line.bias.copy_(torch.tensor([20.0, 19.0] + [-200.0] * 8))
@@ -252,6 +251,74 @@ def test_nothing_mutated_and_per_sample_arguments_follow(monkeypatch):
         result = adversarial_distance(two, inputs, None, shift, attacks=DeepFool(), bounds=(-5, 5))
         assert not result.errors
         assert (two(*result.adversarials, shift).argmax(1) != two(*inputs, shift).argmax(1)).all()
+
+
+@pytest.mark.parametrize("norm", PEERS)
+def test_a_sample_keeps_its_own_class_among_equal_scores(norm):
+    net, x = mlp(k=40), torch.zeros(200, 6, dtype=torch.float64)
+    shift = torch.randint(0, 4, (200, 40)).double()
+
+    def scores(x):
+        return net(x) - net(torch.zeros_like(x)).detach() + shift[: len(x)]
+
+    model = foolbox.PyTorchModel(Wrapped(scores), bounds=(-1, 1), device="cpu")
+    label = shift.argmax(1)
+    found = DeepFool(norm=norm, steps=1, candidates=None).run(model, x, label)
+    assert (model(found).argmax(1) != label).all()
+    assert found.abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("norm", PEERS)
+@pytest.mark.parametrize("small", [0, 1000])
+def test_lengths_of_another_linear_piece_are_forgotten_though_the_last_rival_is_masked(norm, small, monkeypatch):
+    monkeypatch.setattr(SMALL, small)
+
+    class Masked(torch.nn.Module):
+        """Past 0.5 in the second feature the third class has no score, and the fourth is steep."""
+
+        masked = -torch.inf
+
+        def forward(self, x):
+            past = x[:, 1] > 0.5
+            third = torch.where(past, self.masked, 30 * x[:, 1] - 30)
+            return torch.stack([0 * x[:, 0], x[:, 0] - 3, third, torch.where(past, 50, 1) * x[:, 2] - 31], 1)
+
+    net, x = Masked().eval(), torch.zeros(1, 3, dtype=torch.float64)
+    model = foolbox.PyTorchModel(net, bounds=(-90, 90), device="cpu")
+    ours = DeepFool(norm=norm).run(model, x, torch.tensor([0]))
+    net.masked = -1e9
+    theirs = PEERS[norm]().run(model, x, torch.tensor([0]))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("arguments", [torch.tensor([2.0]), torch.full((1, 12), 2.0)])
+def test_no_pass_has_more_rows_than_the_caller_s_batch(arguments):
+    net, x = mlp(k=12), torch.rand(5, 6, dtype=torch.float64)
+
+    def one(x, scale):
+        assert len(x) == 1
+        return net(x) / scale
+
+    found = adversarial_distance(
+        one, x, None, arguments, attacks=DeepFool(), bounds=(-9, 9), internal_batch_size=1, refine=False
+    )
+    expected = adversarial_distance(net, x, None, attacks=DeepFool(), bounds=(-9, 9), refine=False)
+    torch.testing.assert_close(found.distance, expected.distance, rtol=1e-6, atol=0)
+
+
+def test_one_graph_at_a_time(monkeypatch):
+    alive, most, build = weakref.WeakSet(), [], ScoreGraph.__init__
+
+    def counted(self, *args):
+        alive.add(self)
+        most.append(len(alive))
+        build(self, *args)
+
+    monkeypatch.setattr(ScoreGraph, "__init__", counted)
+    net, x = mlp(k=12), torch.rand(20, 6, dtype=torch.float64)
+    DeepFool().run(foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu"), x, net(x).argmax(1))
+    assert len(most) > 10
+    assert max(most) == 1
 
 
 @pytest.mark.parametrize("scores", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

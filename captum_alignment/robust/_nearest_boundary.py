@@ -1,0 +1,164 @@
+"""The nearest linearized decision boundary of every sample, from as few gradients as that takes."""
+
+from typing import NamedTuple
+
+import torch
+from foolbox.models import Model
+from torch import Tensor
+from torch.nn.functional import pad
+
+from captum_alignment._core._foolbox import score_function, subset
+from captum_alignment._core._gradients import ScoreGraph
+from captum_alignment._core._inputs import per_sample_norm
+
+#: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
+_REACH = 2.0
+#: With fewer features the first step, which has seen least, skips no rival: passes cost too little to save some.
+_FEW_FEATURES = 10_000
+#: Relative change up to which two gradients are one, measured twice: rounding, while the linear piece is the same.
+_SAME = 1e-4
+
+
+class Samples(NamedTuple):
+    """The samples that still have their class, and what the steps so far tell about them."""
+
+    place: Tensor  # (n,) in the batch
+    start: Tensor  # (n, ...)
+    total: Tensor  # (n, ...) the sum of the steps
+    classes: Tensor  # (n, C) candidates: their own class, then the rivals
+    nearest: Tensor  # (n,) the column of the rival of the last step
+    direction: Tensor  # (n, ...) its gradient there
+    lengths: Tensor  # (n, C - 1) gradient lengths of the rivals on the present linear piece, inf where unknown
+    reach: Tensor  # (n,) the longest gradient seen so far
+
+    def take(self, index: Tensor) -> "Samples":
+        return Samples(*(part[index] for part in self))
+
+
+class NearestBoundary:
+    """The search at the samples' present points.
+
+    A sample asks for the gradient of the rival of its last step, then, one by one, for those of rivals that promise to
+    be nearer. As soon as all that is still asked fits into ``together`` rows, one pass answers it.
+
+    Args:
+        order: of the norm that measures gradients.
+    """
+
+    def __init__(self, slopes: "Slopes", samples: Samples, order: float, together: int) -> None:
+        self._slopes, self._samples, self._order, self._together = slopes, samples, order, together
+        scores = slopes.scores.gather(1, samples.classes)
+        self._gaps = (scores[:, :1] - scores[:, 1:]).abs().to(samples.lengths.dtype)
+        # Gaps of the rivals that may be asked: inf once they were, and for masked classes.
+        self._rest = self._gaps.clone()
+        self._length = torch.zeros_like(self._gaps)  # of the gradients of those asked
+        self._distance = torch.full_like(self._gaps, torch.inf)
+        self._direction, self._reach = samples.direction.clone(), samples.reach
+
+    def find(self, *, first: bool) -> tuple[Samples, Tensor]:
+        """The samples with the nearest boundary's rival and its gradient, and how far (n,) that boundary is.
+
+        Args:
+            first: they have made no step.
+        """
+        samples = self._samples
+        gradient, length = self._ask(torch.arange(len(samples.place), device=samples.place.device), samples.nearest)
+        change = per_sample_norm((gradient - samples.direction,), self._order).to(self._gaps.dtype)
+        known = torch.where((change <= _SAME * length).unsqueeze(1), samples.lengths, torch.inf)
+        limits = (1 + _SAME) * known
+        few = samples.direction[0].numel() < _FEW_FEATURES
+        self._ask_promising(limits, torch.inf if first and few else _REACH)
+        if first and not few:
+            self._ask_promising(limits, self._screened())
+        lengths = torch.where(self._length > 0, self._length, known)
+        found = samples._replace(nearest=self._nearest, direction=self._direction, lengths=lengths, reach=self._reach)
+        return found, self._best
+
+    def _ask_promising(self, limits: Tensor, factor: Tensor | float) -> None:
+        """Asks until no rival would be nearest, with a gradient as long as its limit and factor times the longest."""
+        info = torch.finfo(self._reach.dtype)
+        while True:
+            most = (factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)
+            promise = self._rest / torch.minimum(limits, most.unsqueeze(1))
+            sample, rival = (promise < self._best.unsqueeze(1)).nonzero(as_tuple=True)
+            if len(sample) > self._together:
+                promise, column = promise.min(1)
+                sample = (promise < self._best).nonzero().flatten()
+                rival = column[sample]
+            if not len(sample):
+                return
+            self._ask(sample, rival)
+
+    def _ask(self, sample: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients (m, ...), and their lengths, of m rivals of samples, which are in order and may be repeated."""
+        weights = self._gaps.new_zeros(len(sample), self._gaps.shape[1] + 1)
+        weights.scatter_(1, rival.unsqueeze(1) + 1, 1)[:, 0] = -1
+        gradient, length = self._gradient(sample, weights)
+        self._length[sample, rival], self._rest[sample, rival] = length, torch.inf
+        self._distance[sample, rival] = self._gaps[sample, rival] / (length + 1e-8)
+        self._best, self._nearest = self._distance.min(1)
+        won = self._nearest[sample] == rival
+        self._direction[sample[won]] = gradient[won]
+        self._reach = torch.maximum(self._reach, self._length.amax(1))
+        return gradient, length
+
+    def _screened(self) -> Tensor:
+        """`_REACH` (n,) for every sample, or inf: it has to ask all, a mixture of them being as long as the nearest."""
+        factor = torch.full_like(self._reach, _REACH)
+        sample = self._rest.isfinite().any(1).nonzero().flatten()
+        if len(sample):
+            nearest = self._nearest[sample].unsqueeze(1)
+            mixture = _mixture(self._gaps[sample], nearest, self._rest[sample].isfinite())
+            short = self._gradient(sample, mixture)[1] < self._length[sample].gather(1, nearest).squeeze(1)
+            factor[sample[~short]] = torch.inf
+        return factor
+
+    def _gradient(self, sample: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = self._slopes(sample, self._samples.classes[sample], weights)
+        return gradient, per_sample_norm((gradient,), self._order).to(self._gaps.dtype)
+
+
+class Slopes:
+    """Gradients at the samples' points, from one forward pass, or from another over fewer samples where that pays."""
+
+    def __init__(self, model: Model, x: Tensor, place: Tensor) -> None:
+        self._model, self._x, self._place = model, x, place
+        self._graph = _graph(model, x, place)
+        self._row = torch.arange(len(place), device=place.device)  # in which a sample lies in the graph, or -1
+        self._idle = 0  # rows that went through backward passes without need
+        self.scores = self._graph.scores.detach()
+
+    def keep(self, index: Tensor) -> None:
+        """Forgets the samples but ``index``."""
+        self._place, self._row, self.scores = self._place[index], self._row[index], self.scores[index]
+
+    def __call__(self, sample: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+        """Gradients of <weights, scores of classes>, both (m, C), at m samples, in order and perhaps repeated."""
+        self._idle += len(self._graph.scores) - len(sample)
+        row = self._row[sample]
+        own = (pad(row, (1, 0), value=-1).diff() > 0).all()  # each lies in the graph, in a row that no other asks for
+        if not own or self._idle >= len(sample):  # as much as a forward pass over these alone
+            del self._graph  # before the next is there
+            self._graph, self._idle = _graph(self._model, self._x, self._place[sample]), 0
+            row, self._row = torch.arange(len(sample), device=sample.device), torch.full_like(self._row, -1)
+            self._row[sample] = row  # any of its rows, where a sample is repeated: they are equal
+        of_scores = torch.zeros_like(self._graph.scores)
+        of_scores[row.unsqueeze(1), classes] = weights.to(of_scores.dtype)
+        gradient = self._graph.gradient(of_scores)[0]
+        return gradient if len(gradient) == len(row) else gradient[row]
+
+
+def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
+    return ScoreGraph(score_function(subset(model, index)), (x[index],))
+
+
+def _mixture(gaps: Tensor, nearest: Tensor, unasked: Tensor) -> Tensor:
+    """Weights (n, C) whose gradient is as long as that of the nearest (n, 1) if one unasked rival is as near.
+
+    Unless others cancel it. Three in a row sum to 0, because all gradients share that of the sample's own class, which
+    would add up; but no two neighbours do, because classes with alike scores often have alike gradients.
+    """
+    signs = torch.full_like(gaps[0], -1)
+    signs[::3] = 2
+    weights = torch.where(unasked, signs * gaps.gather(1, nearest) / gaps, 0)
+    return torch.cat([-weights.sum(1, keepdim=True), weights], 1)
