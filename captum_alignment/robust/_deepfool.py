@@ -70,7 +70,7 @@ class DeepFool(UntargetedAttack):
                 slopes.keep(going)
             if not len(going):
                 break
-            samples, distance = NearestBoundary(slopes, samples, dual(self.norm), together).find(first=first)
+            samples, distance = NearestBoundary(slopes, samples, dual(self.norm), together=together, first=first).find()
             del slopes  # and its graph, before there is another
             samples = self._step(samples, distance)
             finite = (samples.reach + distance).isfinite()

@@ -17,6 +17,8 @@ _REACH = 2.0
 _FEW_FEATURES = 10_000
 #: Relative change up to which two gradients are one, measured twice: rounding, while the linear piece is the same.
 _SAME = 1e-4
+#: In place of a rival's column.
+_MIXTURE = -1
 
 
 class Samples(NamedTuple):
@@ -39,13 +41,16 @@ class NearestBoundary:
     """The search at the samples' present points.
 
     A sample asks for the gradient of the rival of its last step, then, one by one, for those of rivals that promise to
-    be nearer. As soon as all that is still asked fits into ``together`` rows, one pass answers it.
+    be nearer. As soon as all that is still asked fits into ``together`` rows, one pass answers it. In the first step of
+    a large input, a sample that has no more to ask asks for that of a mixture of the other rivals at last, and if it is
+    long, for each of them.
 
     Args:
         order: of the norm that measures gradients.
+        first: the samples have made no step.
     """
 
-    def __init__(self, slopes: "Slopes", samples: Samples, order: float, together: int) -> None:
+    def __init__(self, slopes: "Slopes", samples: Samples, order: float, *, together: int, first: bool) -> None:
         self._slopes, self._samples, self._order, self._together = slopes, samples, order, together
         scores = slopes.scores.gather(1, samples.classes)
         self._gaps = (scores[:, :1] - scores[:, 1:]).abs().to(samples.lengths.dtype)
@@ -53,47 +58,53 @@ class NearestBoundary:
         self._rest = self._gaps.clone()
         self._length = torch.zeros_like(self._gaps)  # of the gradients of those asked
         self._distance = torch.full_like(self._gaps, torch.inf)
+        self._best, self._nearest = torch.full_like(samples.reach, torch.inf), samples.nearest
         self._direction, self._reach = samples.direction.clone(), samples.reach
+        few = samples.direction[0].numel() < _FEW_FEATURES
+        self._factor = torch.full_like(self._reach, torch.inf if first and few else _REACH)
+        self._screening = first and not few
+        self._unsure = torch.full_like(self._reach, self._screening, dtype=torch.bool)
 
-    def find(self, *, first: bool) -> tuple[Samples, Tensor]:
-        """The samples with the nearest boundary's rival and its gradient, and how far (n,) that boundary is.
-
-        Args:
-            first: they have made no step.
-        """
+    def find(self) -> tuple[Samples, Tensor]:
+        """The samples with the nearest boundary's rival and its gradient, and how far (n,) that boundary is."""
         samples = self._samples
         gradient, length = self._ask(torch.arange(len(samples.place), device=samples.place.device), samples.nearest)
         change = per_sample_norm((gradient - samples.direction,), self._order).to(self._gaps.dtype)
         known = torch.where((change <= _SAME * length).unsqueeze(1), samples.lengths, torch.inf)
-        limits = (1 + _SAME) * known
-        few = samples.direction[0].numel() < _FEW_FEATURES
-        self._ask_promising(limits, torch.inf if first and few else _REACH)
-        if first and not few:
-            self._ask_promising(limits, self._screened())
+        while len((asked := self._promising((1 + _SAME) * known))[0]):
+            self._ask(*asked)
         lengths = torch.where(self._length > 0, self._length, known)
         found = samples._replace(nearest=self._nearest, direction=self._direction, lengths=lengths, reach=self._reach)
         return found, self._best
 
-    def _ask_promising(self, limits: Tensor, factor: Tensor | float) -> None:
-        """Asks until no rival would be nearest, with a gradient as long as its limit and factor times the longest."""
+    def _promising(self, limits: Tensor) -> tuple[Tensor, Tensor]:
+        """What to ask next: samples (m,), in order and perhaps repeated, and one rival or `_MIXTURE` (m,) for each.
+
+        A rival that would be nearest with a gradient as long as its limit and as factor times the longest.
+        """
         info = torch.finfo(self._reach.dtype)
-        while True:
-            most = (factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)
-            promise = self._rest / torch.minimum(limits, most.unsqueeze(1))
-            sample, rival = (promise < self._best.unsqueeze(1)).nonzero(as_tuple=True)
-            if len(sample) > self._together:
-                promise, column = promise.min(1)
-                sample = (promise < self._best).nonzero().flatten()
-                rival = column[sample]
-            if not len(sample):
-                return
-            self._ask(sample, rival)
+        most = (self._factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)
+        promise = self._rest / torch.minimum(limits, most.unsqueeze(1))
+        asks = promise < self._best.unsqueeze(1)
+        sample, rival = asks.nonzero(as_tuple=True)
+        if len(sample) > self._together or self._screening:
+            some = asks.any(1)
+            sample = (some | (self._unsure & self._rest.isfinite().any(1))).nonzero().flatten()
+            rival = torch.where(some, promise.argmin(1), _MIXTURE)[sample]
+        return sample, rival
 
     def _ask(self, sample: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients (m, ...), and their lengths, of m rivals of samples, which are in order and may be repeated."""
+        """Measures what `_promising` found. The gradients (m, ...) and their lengths, without those of mixtures."""
         weights = self._gaps.new_zeros(len(sample), self._gaps.shape[1] + 1)
         weights.scatter_(1, rival.unsqueeze(1) + 1, 1)[:, 0] = -1
-        gradient, length = self._gradient(sample, weights)
+        mixes = rival == _MIXTURE
+        if self._screening:
+            weights[mixes] = self._mixture(sample[mixes])
+        gradient = self._slopes(sample, self._samples.classes[sample], weights)
+        length = per_sample_norm((gradient,), self._order).to(self._gaps.dtype)
+        if self._screening:
+            self._screen(sample[mixes], length[mixes])
+            sample, rival, gradient, length = (part[~mixes] for part in (sample, rival, gradient, length))
         self._length[sample, rival], self._rest[sample, rival] = length, torch.inf
         self._distance[sample, rival] = self._gaps[sample, rival] / (length + 1e-8)
         self._best, self._nearest = self._distance.min(1)
@@ -102,20 +113,23 @@ class NearestBoundary:
         self._reach = torch.maximum(self._reach, self._length.amax(1))
         return gradient, length
 
-    def _screened(self) -> Tensor:
-        """`_REACH` (n,) for every sample, or inf: it has to ask all, a mixture of them being as long as the nearest."""
-        factor = torch.full_like(self._reach, _REACH)
-        sample = self._rest.isfinite().any(1).nonzero().flatten()
-        if len(sample):
-            nearest = self._nearest[sample].unsqueeze(1)
-            mixture = _mixture(self._gaps[sample], nearest, self._rest[sample].isfinite())
-            short = self._gradient(sample, mixture)[1] < self._length[sample].gather(1, nearest).squeeze(1)
-            factor[sample[~short]] = torch.inf
-        return factor
+    def _mixture(self, sample: Tensor) -> Tensor:
+        """Weights (m, C) whose gradient is as long as that of the nearest rival if one that was not asked is as near.
 
-    def _gradient(self, sample: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        gradient = self._slopes(sample, self._samples.classes[sample], weights)
-        return gradient, per_sample_norm((gradient,), self._order).to(self._gaps.dtype)
+        Unless others cancel it. Three in a row sum to 0, because all gradients share that of the sample's own class,
+        which would add up; but no two neighbours do, because classes with alike scores often have alike gradients.
+        """
+        signs = torch.full_like(self._gaps[0], -1)
+        signs[::3] = 2
+        rest, nearest = self._rest[sample], self._nearest[sample].unsqueeze(1)
+        weights = signs * self._gaps[sample].gather(1, nearest) / rest  # 0 for those that need not be asked
+        return torch.cat([-weights.sum(1, keepdim=True), weights], 1)
+
+    def _screen(self, sample: Tensor, length: Tensor) -> None:
+        """Lets the samples (m,) ask all their rivals if the mixture's gradient is as long as that of the nearest."""
+        nearest = self._nearest[sample].unsqueeze(1)
+        short = length < self._length[sample].gather(1, nearest).squeeze(1)
+        self._factor[sample[~short]], self._unsure[sample] = torch.inf, False
 
 
 class Slopes:
@@ -150,15 +164,3 @@ class Slopes:
 
 def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
     return ScoreGraph(score_function(subset(model, index)), (x[index],))
-
-
-def _mixture(gaps: Tensor, nearest: Tensor, unasked: Tensor) -> Tensor:
-    """Weights (n, C) whose gradient is as long as that of the nearest (n, 1) if one unasked rival is as near.
-
-    Unless others cancel it. Three in a row sum to 0, because all gradients share that of the sample's own class, which
-    would add up; but no two neighbours do, because classes with alike scores often have alike gradients.
-    """
-    signs = torch.full_like(gaps[0], -1)
-    signs[::3] = 2
-    weights = torch.where(unasked, signs * gaps.gather(1, nearest) / gaps, 0)
-    return torch.cat([-weights.sum(1, keepdim=True), weights], 1)
