@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from foolbox.models import Model
 from torch import Tensor
-from torch.nn.functional import pad
 
 from captum_alignment._core._foolbox import score_function, subset
 from captum_alignment._core._gradients import ScoreGraph
@@ -138,7 +137,7 @@ class Slopes:
     def __init__(self, model: Model, x: Tensor, place: Tensor) -> None:
         self._model, self._x, self._place = model, x, place
         self._graph = _graph(model, x, place)
-        self._row = torch.arange(len(place), device=place.device)  # in which a sample lies in the graph, or -1
+        self._row = torch.arange(len(place), device=place.device)  # in which a sample lies in the graph
         self._idle = 0  # rows that went through backward passes without need
         self.scores = self._graph.scores.detach()
 
@@ -147,19 +146,22 @@ class Slopes:
         self._place, self._row, self.scores = self._place[index], self._row[index], self.scores[index]
 
     def __call__(self, sample: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-        """Gradients of <weights, scores of classes>, both (m, C), at m samples, in order and perhaps repeated."""
+        """Gradients of <weights, scores of classes>, both (m, C), at m samples, in order and perhaps repeated.
+
+        Only those of the last call: who once had nothing to ask is no longer in the graph.
+        """
         self._idle += len(self._graph.scores) - len(sample)
         row = self._row[sample]
-        own = (pad(row, (1, 0), value=-1).diff() > 0).all()  # each lies in the graph, in a row that no other asks for
-        if not own or self._idle >= len(sample):  # as much as a forward pass over these alone
+        repeated = bool((row.diff() <= 0).any())
+        if repeated or self._idle >= len(sample):  # as much as a forward pass over these alone
             del self._graph  # before the next is there
             self._graph, self._idle = _graph(self._model, self._x, self._place[sample]), 0
-            row, self._row = torch.arange(len(sample), device=sample.device), torch.full_like(self._row, -1)
+            row = torch.arange(len(sample), device=sample.device)
             self._row[sample] = row  # any of its rows, where a sample is repeated: they are equal
         of_scores = torch.zeros_like(self._graph.scores)
         of_scores[row.unsqueeze(1), classes] = weights.to(of_scores.dtype)
         gradient = self._graph.gradient(of_scores)[0]
-        return gradient if len(gradient) == len(row) else gradient[row]
+        return gradient if len(gradient) == len(row) else gradient[row]  # ascending rows, as many as there are: all
 
 
 def _graph(model: Model, x: Tensor, index: Tensor) -> ScoreGraph:
