@@ -16,18 +16,20 @@ _SMALL_FEATURES = 1_000
 
 
 class DeepFool(UntargetedAttack):
-    """Steps to the nearest linearized decision boundary until the class changes (Moosavi-Dezfooli et al. 2016).
+    """Steps to the nearest linearized decision boundary until the class changes.
 
-    The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same arguments; the cost is
-    not: one forward pass serves all rivals of a step (and others, over the samples that need more gradients, where they
-    save backward passes), finished samples leave the batch, and a sample takes no backward pass for rivals that cannot
-    be nearest. A rival is skipped where it would be nearest only with a gradient more than twice as long as all that
-    the sample has seen; or, while the gradient of the last step's rival comes back unchanged (the sample is still on
-    one linear piece of the network), longer than its own there. In the first step, which has seen least, one backward
-    pass over a mixture of all skipped rivals looks for a longer gradient; where there may be one, and for inputs of
-    fewer than 10,000 features, all are measured. None of this is a bound: a network whose gradients grow
-    faster, or hide each other in the mixture, may lead elsewhere. A sample whose gradient is not finite stays where it
-    is. No pass takes more rows than the batch.
+    DeepFool (Moosavi-Dezfooli et al. 2016, Algorithm 2). Inputs, adversarials and distances are in the units of the
+    model's bounds. The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same
+    arguments; the cost is not: one forward pass serves all rivals of a step (and others, over the samples that need
+    more gradients, where they save backward passes), finished samples leave the batch, and a sample takes no backward
+    pass for rivals that cannot be nearest. No pass takes more rows than the batch.
+
+    A rival is skipped where it would be nearest only with a gradient more than twice as long as all that the sample has
+    seen; or, while the gradient of the last step's rival comes back unchanged (the sample is still on one linear piece
+    of the network), longer than its own there. In the first step, which has seen least, one backward pass over a
+    mixture of all skipped rivals looks for a longer gradient; where there may be one, and for inputs of fewer than
+    10,000 features, all are measured. None of this is a bound: a network whose gradients grow faster, or hide each
+    other in the mixture, may lead elsewhere. A sample whose gradient is not finite stays where it is.
 
     Args:
         norm: 2 or inf.

@@ -45,7 +45,9 @@ class NearestBoundary:
     long, for each of them.
 
     Args:
+        slopes: at the samples' points, of the same n samples in the same order.
         order: of the norm that measures gradients.
+        together: most rows of a pass in which samples are repeated; with 1 there is none.
         first: the samples have made no step.
     """
 
@@ -79,7 +81,8 @@ class NearestBoundary:
     def _promising(self, limits: Tensor) -> tuple[Tensor, Tensor]:
         """What to ask next: samples (m,), in order and perhaps repeated, and one rival or `_MIXTURE` (m,) for each.
 
-        A rival that would be nearest with a gradient as long as its limit and as factor times the longest.
+        A rival is asked if it would be nearest with the longest gradient that is expected of it: the smaller of its
+        limit (n, C - 1) and of factor times the longest that the sample has seen.
         """
         info = torch.finfo(self._reach.dtype)
         most = (self._factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)

@@ -57,6 +57,7 @@ def test_large_inputs_go_in_groups_to_the_same_points(norm, monkeypatch):
     net, x = mlp(k=12), torch.rand(40, 6, dtype=torch.float64)
     model, label = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu"), net(x).argmax(1)
     together, sizes = DeepFool(norm=norm).run(model, x, label), []
+    assert (net(together).argmax(1) != label).all()
     net.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
     for features, group in ((1, 1), (6 * 7, 7)):
         monkeypatch.setattr("captum_alignment.robust._deepfool._GROUP_FEATURES", features)
@@ -75,6 +76,7 @@ def test_arguments_as_long_as_a_group_are_still_shared(monkeypatch):
         return adversarial_distance(shifted, x, None, shift, attacks=DeepFool(), bounds=(-9, 9)).distance
 
     together = found()
+    assert together.isfinite().all()
     monkeypatch.setattr("captum_alignment.robust._deepfool._GROUP_FEATURES", 6 * 3)
     torch.testing.assert_close(found(), together)
 
@@ -155,6 +157,7 @@ def test_no_pass_has_more_rows_than_the_caller_s_batch(arguments):
         one, x, None, arguments, attacks=DeepFool(), bounds=(-9, 9), internal_batch_size=1, refine=False
     )
     expected = adversarial_distance(net, x, None, attacks=DeepFool(), bounds=(-9, 9), refine=False)
+    assert expected.distance.isfinite().all()
     torch.testing.assert_close(found.distance, expected.distance, rtol=1e-6, atol=0)
 
 

@@ -54,6 +54,7 @@ def test_what_is_still_asked_goes_through_at_once_where_it_fits(norm, monkeypatc
         found[small] = DeepFool(norm=norm).run(model, x, label)
     assert max(passes[1000]) == 20
     assert len(passes[1000]) < len(passes[0])
+    assert (net(found[0]).argmax(1) != label).all()
     torch.testing.assert_close(found[1000], found[0], rtol=0, atol=1e-12)
 
 
