@@ -161,11 +161,26 @@ def run_attack(attack: AttackLike, model: ScoresModel, labels: Tensor, epsilon: 
     return found.detach()
 
 
+def unusable(model: ScoresModel, found: Tensor) -> str | None:
+    """What is wrong with images that an attack returned, whatever their class; None if nothing is."""
+    if not found.isfinite().all():
+        return "returned NaN or infinity"
+    if not _inside(model, found).all():
+        return f"returned images outside the bounds {tuple(model.bounds)}"
+    return None
+
+
+def _inside(model: ScoresModel, found: Tensor) -> Tensor:
+    """Whether images are finite and inside the bounds (N,), up to rounding."""
+    low, high = model.bounds
+    slack = _OUTSIDE * (high - low) if math.isfinite(high - low) else 0.0
+    return ((found >= low - slack) & (found <= high + slack) & found.isfinite()).flatten(1).all(1)
+
+
 def verified(model: ScoresModel, found: Tensor, labels: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     """Candidates as the model sees them, and their distance (N,): inf unless finite, in bounds and of a new class."""
     x, (low, high) = model.packed, model.bounds
-    slack = _OUTSIDE * (high - low) if math.isfinite(high - low) else 0.0
-    inside = ((found >= low - slack) & (found <= high + slack) & found.isfinite()).flatten(1).all(1)
+    inside = _inside(model, found)
     mask = per_sample(inside, x)
     # A rejected candidate may be NaN: the model is asked about the input instead.
     points = model.pack(model.unpack(torch.where(mask, found.clamp(low, high), x).to(x.dtype)))

@@ -15,6 +15,7 @@ from captum_alignment._core._foolbox import (
     ScoresModel,
     is_fixed_epsilon,
     run_attack,
+    unusable,
     verified,
 )
 from captum_alignment._core._gradients import checked_inputs, for_autograd
@@ -49,7 +50,8 @@ class AdversarialDistance(Generic[InputsT]):
         adversarials: shaped like the inputs; the input itself where there is none.
         by_attack: {name: (N,)} each attack's verified distance before refinement, inf where it failed, NaN where it was
             not run.
-        errors: {name: message} of the attacks that raised, in at least one batch.
+        errors: {name: message} of the attacks that in at least one batch raised, or returned NaN, infinity or images
+            outside the bounds.
     """
 
     distance: Tensor
@@ -120,7 +122,8 @@ def adversarial_distance(
             shape; targets out of range; unknown attacks; batch norm or dropout in training mode.
 
     Warns:
-        UserWarning: an attack that raises is named, counts as failed, and loses nothing of what the others found.
+        UserWarning: an attack that raises, or returns another shape, NaN, infinity or images outside the bounds, is
+            named; those samples count as failed, and nothing is lost of what the others found.
     """
     norm = check_norm(norm)
     chosen = resolve_attacks(attacks, norm)
@@ -188,10 +191,16 @@ class _Search:
         return distance, winner, by_attack, whole.unpack(points)
 
     def _try(self, name: str, attack: AttackLike, model: ScoresModel, labels: Tensor) -> tuple[Tensor, Tensor]:
+        def run(model: ScoresModel, labels: Tensor, epsilon: float | None = None) -> Tensor:
+            found = run_attack(attack, model, labels, epsilon)
+            if problem := unusable(model, found):  # of some samples: the others' results count
+                self.errors[name] = f"ValueError: {problem}"
+            return found
+
         try:
             if is_fixed_epsilon(attack):
-                return minimise_epsilon(attack, model, labels, self.norm)
-            return verified(model, run_attack(attack, model, labels), labels, self.norm)
+                return minimise_epsilon(run, model, labels, self.norm)
+            return verified(model, run(model, labels), labels, self.norm)
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(
                 f"attack {name!r} ran out of memory on {len(labels)} samples; pass a smaller internal_batch_size"

@@ -1,11 +1,12 @@
 """From a found adversarial to a nearer one: bisection along the segment, and over epsilon."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from captum_alignment._core._foolbox import AttackLike, ScoresModel, run_attack, verified
+from captum_alignment._core._foolbox import ScoresModel, verified
 from captum_alignment._core._inputs import per_sample
 
 #: The segment is searched until its unresolved part is this share of the distance, or this many times.
@@ -45,8 +46,10 @@ def bisect_segment(
     return points, best
 
 
-def minimise_epsilon(attack: AttackLike, model: ScoresModel, labels: Tensor, norm: float) -> tuple[Tensor, Tensor]:
-    """The nearest adversarial (points, distances (N,)) of a FixedEpsilonAttack over epsilon, per sample.
+def minimise_epsilon(
+    attack: Callable[[ScoresModel, Tensor, float], Tensor], model: ScoresModel, labels: Tensor, norm: float
+) -> tuple[Tensor, Tensor]:
+    """The nearest adversarial (points, distances (N,)) of ``attack(model, labels, epsilon)`` over epsilon, per sample.
 
     The smallest successful epsilon of a doubling grid first, because success need not be monotone, then bisection
     between it and its predecessor. Samples that stand at the same epsilon are attacked together.
@@ -60,7 +63,7 @@ def minimise_epsilon(attack: AttackLike, model: ScoresModel, labels: Tensor, nor
 
     def try_epsilon(epsilon: float, index: Tensor) -> Tensor:
         part = model.subset(index)
-        found, distance = verified(part, run_attack(attack, part, labels[index], epsilon), labels[index], norm)
+        found, distance = verified(part, attack(part, labels[index], epsilon), labels[index], norm)
         nearer = distance < best[index]
         points[index[nearer]], best[index[nearer]] = found[nearer], distance[nearer]
         return distance.isfinite()

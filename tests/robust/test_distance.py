@@ -113,10 +113,39 @@ def test_nothing_an_attack_claims_is_believed():
         "outside": lambda m, x, y: outside,
         "zeros-if-same-class": lambda m, x, y: x * 0.999999,
     }
-    result = adversarial_distance(net, x, attacks=cases)
+    with pytest.warns(UserWarning, match="attack '(nan|outside)' raised ValueError: returned") as caught:
+        result = adversarial_distance(net, x, attacks=cases)
+    assert len(caught) == 2
+    assert result.errors == {
+        "nan": "ValueError: returned NaN or infinity",
+        "outside": "ValueError: returned images outside the bounds (0.0, 1.0)",
+    }
     for name in ("input", "nan", "outside"):
         assert result.by_attack[name].isposinf().all()
     check(net, x, result, 2)
+
+
+def test_one_unusable_image_is_named_and_costs_no_other():
+    net, x = cnn(), images(3)
+    ddn = fb.DDNAttack()
+
+    def partly(model, x, y):
+        found = ddn(foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu"), x, y, epsilons=None)[0]
+        return torch.cat([x[:1] * math.nan, found[1:]])
+
+    with pytest.warns(UserWarning, match="attack 'partly' raised ValueError: returned NaN or infinity"):
+        result = adversarial_distance(net, x, attacks={"partly": partly})
+    assert result.distance.isfinite().tolist() == [False, True, True]
+
+
+def test_an_epsilon_search_names_unusable_images():
+    class Outside(fb.LinfPGD):
+        def run(self, model, inputs, criterion, *, epsilon, **kwargs):
+            return super().run(model, inputs, criterion, epsilon=epsilon, **kwargs) + 2
+
+    with pytest.warns(UserWarning, match=r"attack 'mine' raised ValueError: returned images outside the bounds \(0"):
+        result = adversarial_distance(cnn(), images(2), attacks={"mine": Outside(steps=2)}, norm=math.inf)
+    assert result.distance.isposinf().all()
 
 
 def test_scores_that_turn_nan_are_no_success():
