@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,17 +20,21 @@ _DUALS = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}
 
 def check_norm(norm: float) -> float:
     """``norm`` as a float; a `ValueError` unless it is 1, 2 or inf."""
-    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or float(norm) not in _DUALS:
+    if (
+        isinstance(norm, bool)
+        or not isinstance(norm, (int, float, np.integer, np.floating))
+        or float(norm) not in _DUALS
+    ):
         raise ValueError(f"norm: got {norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
     return float(norm)
 
 
 def check_count(name: str, value: Any, least: int = 1, also: str = "") -> int:
     """``value``, or a `ValueError` unless it is an integer >= ``least``; ``also`` names what else is allowed."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name}: got {value!r}, expected {expected}{also}")
-    return value
+    return int(value)
 
 
 def dual(norm: float) -> float:

@@ -11,10 +11,12 @@ from captum_alignment._core._inputs import (
     TensorOrTuple,
     accumulation_dtype,
     as_tensors,
+    batches,
     check_norm,
     check_same_shapes,
     dual,
     flatten,
+    join,
     per_sample_dot,
     per_sample_norm,
     ratio,
@@ -65,24 +67,29 @@ class Alignment:
     Args:
         forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
         norm: as in `alignment`.
+        internal_batch_size: at most that many samples per model call.
 
     >>> net = torch.nn.Linear(2, 3)
     >>> Alignment(net)(torch.rand(5, 2)).shape
     torch.Size([5])
     """
 
-    def __init__(self, forward_func: ForwardFunc, *, norm: float = 2) -> None:
+    def __init__(self, forward_func: ForwardFunc, *, norm: float = 2, internal_batch_size: int | None = None) -> None:
         self.forward_func = forward_func
         self.norm = check_norm(norm)
+        self.internal_batch_size = internal_batch_size
 
     def __call__(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as `linear_analysis`."""
-        x = checked_inputs(self.forward_func, inputs, additional_forward_args)
-        graph = ScoreGraph(self.forward_func, x, additional_forward_args)
-        classes = resolve_target(as_target(target, len(x[0])), graph.scores)
-        gradient = graph.gradient(graph.one_hot(classes))
+        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, self.internal_batch_size)
+        classes = as_target(target, len(tensors[0]))
+        gradients = []
+        for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
+            graph = ScoreGraph(self.forward_func, x, args)
+            gradients.append(graph.gradient(graph.one_hot(resolve_target(t, graph.scores))))
+        gradient = join(gradients)
         warn_of_flat(gradient, "their alignment is 0 or NaN")
-        return alignment(tuple(t.detach() for t in x), gradient, norm=self.norm)
+        return alignment(tensors, gradient, norm=self.norm)
 
 
 class AlignmentNull(NamedTuple):

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -134,6 +135,10 @@ def _expanded(value: Any, x: Tensor) -> Tensor:
 
 def check_fraction(fraction: Any) -> float:
     """``fraction``, or a `ValueError` unless it is a number strictly between 0 and 1."""
-    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+    if (
+        isinstance(fraction, bool)
+        or not isinstance(fraction, (int, float, np.integer, np.floating))
+        or not 0 < fraction < 1
+    ):
         raise ValueError(f"fraction: got {fraction!r}, expected a number between 0 and 1, neither included")
     return float(fraction)
