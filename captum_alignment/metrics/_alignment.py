@@ -9,6 +9,7 @@ from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_o
 from captum_alignment._core._inputs import (
     ForwardFunc,
     TensorOrTuple,
+    Tensors,
     accumulation_dtype,
     as_tensors,
     batches,
@@ -40,8 +41,8 @@ def alignment(
     the value depends on how inputs were normalised.
 
     Args:
-        inputs: tensor (N, ...) or a tuple of such; a tuple is one joint vector per sample.
-        attributions: of the shapes of ``inputs``.
+        inputs: tensor (N, ...) or a tuple of such, integers too; a tuple is one joint vector per sample.
+        attributions: of the shapes of ``inputs``; (N, 1, ...) is one map for all channels of (N, C, ...).
         norm: p of the perturbation, 1, 2 or inf; the attribution is measured in its dual q, 1/p + 1/q = 1.
         normalize: divide by ‖x‖_p, which gives a value in [0, 1].
 
@@ -55,10 +56,20 @@ def alignment(
     tensor([4.])
     """
     norm = check_norm(norm)
-    x, a = as_tensors(inputs), as_tensors(attributions, "attributions")
+    x, a = as_tensors(inputs, integers=True), _over_channels(as_tensors(attributions, "attributions"), inputs)
     check_same_shapes(x, a, "attributions")
     result = ratio(per_sample_dot(x, a).abs(), per_sample_norm(a, dual(norm)))
     return ratio(result, per_sample_norm(x, norm)) if normalize else result
+
+
+def _over_channels(attributions: Tensors, inputs: TensorOrTuple) -> Tensors:
+    """Maps (N, 1, ...) that stand for every channel of their input, as one for each channel."""
+    x = inputs if isinstance(inputs, tuple) else (inputs,)
+    if len(x) != len(attributions):
+        return attributions
+    return tuple(
+        a.expand_as(t) if a.ndim > 2 and a.shape == t[:, :1].shape else a for a, t in zip(attributions, x, strict=True)
+    )
 
 
 class Alignment:
@@ -114,7 +125,7 @@ def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: 
     """
     norm = check_norm(norm)
     own = alignment(inputs, attributions, norm=norm)
-    x, a = as_tensors(inputs), as_tensors(attributions, "attributions")
+    x, a = as_tensors(inputs, integers=True), _over_channels(as_tensors(attributions, "attributions"), inputs)
     dtype = accumulation_dtype(*(t.dtype for t in (*x, *a)))
     maps, points = flatten(unit(a, dual(norm)), dtype), flatten(x, dtype)
     n = len(points)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Mode: TypeAlias = Literal["cascading", "independent"]
 #: attribute(model, inputs, target) -> a tensor or a tuple of tensors; typed loosely, as Captum's methods are.
-Attribute: TypeAlias = Callable[[Any, Any, Tensor], Any]
+Attribute: TypeAlias = Callable[[Any, Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ def randomization_check(
     An attribution that explains the model must change, so its similarity must fall. One that stays near 1 shows the
     input, as an edge detector does. Absolute maps often keep a high similarity where signed ones lose theirs.
 
-    A layer is re-initialised by its own ``reset_parameters``; parameters that this
-    leaves as they are (a module without one, a parametrised weight) are permuted. All of it happens on a copy: the model stays as it is, bit for bit, also after an exception. ``attribute`` sees the same
-    random numbers every time, so that the noise of a `NoiseTunnel` is not taken for a difference, and the global ones
-    stay where they were.
+    A layer is re-initialised by its own ``reset_parameters``; parameters that this leaves as they are (a module without
+    one, a parametrised weight) are permuted. All of it happens on a copy: the model stays as it is, bit for bit, also
+    after an exception. ``attribute`` sees the same random numbers every time, so that the noise of a `NoiseTunnel` is
+    not taken for a difference, and the global ones stay where they were.
 
     Args:
         model: an `nn.Module` returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
         attribute: ``attribute(model, inputs, target)`` returns the attributions of the model that it is given, which is
             the copy, e.g. ``lambda m, x, t: Saliency(m).attribute(x, target=t, abs=False)``. Its inputs require grad.
-            For a model of one output ``target`` is None, by which Captum takes that output, whichever class it stands for.
+            For a model of one output ``target`` is None, by which Captum takes that output.
         inputs: floating tensor (N, ...) or a tuple of such.
         target: the explained class, an int or (N,); None is the class that the trained model predicts. It stays the
             same throughout.
