@@ -28,7 +28,7 @@ def _plain() -> nn.Sequential:
     return nn.Sequential(nn.ReLU(), nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, K)).double().eval()
 
 
-NET = _plain()
+NET: Any = _plain()
 X = torch.rand(N, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.1
 Y = NET(X).argmax(1).detach()
 
@@ -36,7 +36,7 @@ Y = NET(X).argmax(1).detach()
 class Wrapped(nn.Module):
     """The plain network with something before and after."""
 
-    def __init__(self, run: Callable[[nn.Module, Tensor], Any], *parts: nn.Module, train: bool = False) -> None:
+    def __init__(self, run: Callable[[Any, Tensor], Any], *parts: nn.Module, train: bool = False) -> None:
         super().__init__()
         self.net, self.parts, self.run = copy.deepcopy(NET), nn.ModuleList(parts).double(), run
         self.train(train)
@@ -66,14 +66,14 @@ class Holder:
 
 
 def _with(change: Callable[[Any], Any]) -> Any:
-    net = copy.deepcopy(NET)
+    net: Any = copy.deepcopy(NET)
     changed = change(net)
     return net if changed is None else changed
 
 
 def _normed(kind: Any) -> nn.Module:
     """A parametrised network whose plain function is that of `NET`."""
-    net = copy.deepcopy(NET)
+    net: Any = copy.deepcopy(NET)
     if kind is parametrizations.weight_norm:
         kind(net[1])
     else:  # the spectral norm changes the function: undo it with a factor
