@@ -17,7 +17,7 @@ _PULL, _OVERSHOOT = (1.0, 0.1), (1.1, 1.0)
 
 
 def mean_plane(
-    model: Model, x: Tensor, labels: Tensor, rival: Tensor, *, steps: int, norm: float
+    model: Model, x: Tensor, labels: Tensor | None, rival: Tensor, *, steps: int, norm: float
 ) -> tuple[Tensor, Tensor]:
     """Length (N,), inf without success, and point of the nearest adversarial on the way to ``rival`` (N,).
 
