@@ -149,8 +149,8 @@ class ScoresModel(PyTorchModel):
         n = len(self.inputs[0])
         if len(packed) != n and (self.free is not None or _has_rows(self.args, n)):
             raise ValueError(
-                f"feature_mask or additional_forward_args: hold one entry for each of {n} samples, but the attack calls "
-                f"the model with {len(packed)}; pass internal_batch_size=1 or arguments that all samples share"
+                f"feature_mask or additional_forward_args: hold one entry for each of {n} samples, but the attack "
+                f"calls the model with {len(packed)}; pass internal_batch_size=1 or arguments that all samples share"
             )
         self.passes.forward += len(packed)
         try:

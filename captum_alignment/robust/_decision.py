@@ -75,7 +75,7 @@ class _Within(Model):
     def bounds(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._bounds
 
-    def __call__(self, inputs):  # noqa: ANN001, ANN204 - Foolbox's signature
+    def __call__(self, inputs):
         return self._model(inputs)
 
 
@@ -87,4 +87,5 @@ def _candidates(x: Tensor, low: Tensor, high: Tensor, bounds: tuple[float, float
         yield start
     generator = torch.Generator().manual_seed(1)
     for _ in range(_NOISES):
-        yield low + (high - low) * torch.rand(x.shape[1:], generator=generator, dtype=torch.float64).to(x)
+        noise = torch.rand(x.shape[1:], generator=generator, dtype=torch.float64).to(x)
+        yield (low + (high - low) * noise).expand_as(x)

@@ -9,7 +9,16 @@ from tqdm.auto import tqdm
 
 from captum_alignment._core._foolbox import Bounds, Model
 from captum_alignment._core._gradients import checked_inputs, for_autograd
-from captum_alignment._core._inputs import ForwardFunc, InputsT, Tensors, batches, check_norm, flatten, join, like_inputs
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    InputsT,
+    Tensors,
+    batches,
+    check_norm,
+    flatten,
+    join,
+    like_inputs,
+)
 from captum_alignment._core._scores import as_target
 from captum_alignment.robust._registry import resolve_attacks
 from captum_alignment.robust._result import AdversarialDistance, doubt

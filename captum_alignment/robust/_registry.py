@@ -100,10 +100,10 @@ def resolve_attacks(attacks: Any, norm: float) -> dict[str, AttackLike | Fallbac
         ValueError: an unknown name, one that does not exist in ``norm``, a file or a name in it that is not there, no
             attack at all.
     """
+    found: dict[str, AttackLike | Fallback] = {}
     if isinstance(attacks, Mapping):
-        found = {str(name): _ready(attack, norm, str(name)) for name, attack in attacks.items()}
+        found.update((str(name), _ready(attack, norm, str(name))) for name, attack in attacks.items())
     else:
-        found = {}
         for attack in attacks if isinstance(attacks, Sequence) and not isinstance(attacks, str) else [attacks]:
             if isinstance(attack, str) and attack in PORTFOLIOS:
                 made = _made(PORTFOLIOS, attack, norm)()
@@ -125,9 +125,10 @@ def _ready(attack: Any, norm: float, name: str | None = None) -> AttackLike:
     if isinstance(attack, str):
         attack = _from_file(attack) if ":" in attack else _made(ATTACKS, attack, norm)()
     if isinstance(attack, type) or not (isinstance(attack, Attack) or callable(attack)):
+        name = name or _name(attack)
         hint = "; make an instance of it" if isinstance(attack, type) else ""
-        raise TypeError(f"attacks: {name or _name(attack)!r} is {attack!r}, expected a Foolbox attack or a callable{hint}")
-    return attack
+        raise TypeError(f"attacks: {name!r} is {attack!r}, expected a Foolbox attack or a callable{hint}")
+    return attack  # pyright: ignore[reportReturnType] - what a callable returns is checked when it runs
 
 
 def _name(attack: Any) -> str:

@@ -74,11 +74,12 @@ class Search:
         gradients = _gradients(whole.subset(todo), labels[todo]) if len(todo) else []
         blind = torch.zeros_like(left)
         blind[todo] = torch.tensor([state != _FOLLOWED for state in gradients], dtype=torch.bool, device=left.device)
-        for number, (name, attack) in enumerate(self.attacks.items()):
+        for number, (name, given) in enumerate(self.attacks.items()):
             self.bar.set_postfix_str(name)
-            index = todo
-            if isinstance(attack, Fallback):
-                index, attack = (~left & (blind | batch.distance.isinf())).nonzero().flatten(), attack.attack
+            if isinstance(given, Fallback):
+                attack, index = given.attack, (~left & (blind | batch.distance.isinf())).nonzero().flatten()
+            else:
+                attack, index = given, todo
             if len(index):
                 before = whole.passes.forward, whole.passes.backward
                 by_attack[name][index] = batch.improve(number, index, *self._try(name, attack, whole, labels, index))
@@ -90,16 +91,15 @@ class Search:
             batch.points[todo], batch.distance[todo] = bisect_segment(*part, self.norm)
         reason = [_FOLLOWED] * len(labels)
         for i, state in zip(todo.tolist(), gradients, strict=True):
-            reason[i] = self._reason(batch, by_attack, i, state)
+            reason[i] = self._reason(batch, i, state)
         return Found(batch.distance, batch.attack, by_attack, whole.unpack(batch.points), labels, reason)
 
-    def _reason(self, batch: "_Batch", by_attack: dict[str, Tensor], i: int, gradient: str) -> str:
+    def _reason(self, batch: "_Batch", i: int, gradient: str) -> str:
         if batch.distance[i].isfinite():
             winner = list(self.attacks.values())[int(batch.attack[i])]
             ours = isinstance(winner.attack if isinstance(winner, Fallback) else winner, UntargetedAttack)
             return gradient if ours else _FOLLOWED
-        raised = batch.raised[i] if gradient == _FOLLOWED else ""
-        return gradient or raised or _NOTHING
+        return gradient or batch.raised[i] or _NOTHING
 
     def _try(
         self, name: str, attack: AttackLike, whole: ScoresModel, labels: Tensor, index: Tensor
@@ -127,7 +127,7 @@ class Search:
             raise
         except Exception as error:  # an attack is foreign code: whatever it raises, the others' results are kept
             if isinstance(attack, UntargetedAttack) and not isinstance(error, (ValueError, AssertionError)):
-                raise ModelFailure(f"forward_func: {type(error).__name__} inside attack {name!r}: {error}") from error
+                raise ModelFailure(f"forward_func: {type(error).__name__} in attack {name!r}: {error}") from error
             if len(index) == 1:
                 self.errors[name] = f"{type(error).__name__}: {error}"
                 length = torch.full_like(classes, torch.inf, dtype=model.packed.dtype)
