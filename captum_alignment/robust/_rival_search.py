@@ -13,7 +13,7 @@ from captum_alignment._core._inputs import check_count, dual, per_sample_norm
 from captum_alignment.robust._attack import UntargetedAttack, is_adversarial, nearer
 from captum_alignment.robust._fab import fab
 from captum_alignment.robust._mean_plane import mean_plane
-from captum_alignment.robust._starts import starts
+from captum_alignment.robust._starts import around, starts
 
 #: So many more rivals are linearized than get a short run: the nearest boundary need not be a likely class's.
 _MORE = 2
@@ -31,8 +31,8 @@ class RivalSearch(UntargetedAttack):
     The rivals with the nearest linearized boundaries get short runs from the input along the mean of the boundaries'
     planes, those whose runs end nearest a long one. That is the way on natural networks. On adversarially trained and
     certified ones gradients near the input lead into the wrong valley: so `FAB` comes back to the most likely rivals'
-    boundaries from far away, first from near the middle of the bounds, then from noise. The nearest point found is
-    polished. Samples on which nothing succeeds (flat around the input) get more starts.
+    boundaries from far away, first from near the middle of the bounds, then from noise. Long runs from around the input
+    may find another valley yet. The nearest point found is polished. Samples on which nothing succeeds (flat around the input) get more starts.
 
     In Foolbox the criterion may be `Misclassification`, or `TargetedMisclassification` for the nearest image of a given
     class, which is then the only rival.
@@ -42,8 +42,9 @@ class RivalSearch(UntargetedAttack):
         rivals: at most how many rivals get a short run.
         reach: a rival gets one only if its linearized boundary is nearer than the nearest adversarial times this.
         contenders: at most how many rivals get a long run; 0 for none.
-        likely: at most how many rivals get a run of `FAB` from each start.
-        starts: how many starts away from the input.
+        likely: at most how many rivals get a run from each start that is not the input.
+        starts: how many starts of `FAB` far away from the input.
+        around: how many starts around the input of another long run, at twice the distance found so far.
         short, long, projections: steps of a short run, of a long run, and of `FAB`.
 
     Raises:
@@ -60,6 +61,7 @@ class RivalSearch(UntargetedAttack):
         contenders: int = 0,
         likely: int = 2,
         starts: int = 1,
+        around: int = 0,
         short: int = 12,
         long: int = 36,
         projections: int = 30,
@@ -72,6 +74,7 @@ class RivalSearch(UntargetedAttack):
         self.contenders = check_count("contenders", contenders, 0)
         self.likely = check_count("likely", likely)
         self.starts = check_count("starts", starts, 0)
+        self.around = check_count("around", around, 0)
         self.short = check_count("short", short)
         self.long = check_count("long", long)
         self.projections = check_count("projections", projections)
@@ -102,6 +105,10 @@ class RivalSearch(UntargetedAttack):
             for rival in classes[:, : self.likely].unbind(1):
                 runs.run(fab, where, rival, start=start, steps=self.projections)
         found = runs.length.isfinite()
+        for seed in range(self.around):
+            start = around(x, torch.where(found, runs.length, 0), self.norm, seed).clamp(*model.bounds)
+            for column in order.unbind(1)[: self.contenders]:
+                runs.run(mean_plane, found, _column(classes, column), start=start, steps=self.long)
         runs.run(fab, found, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
 

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from captum_alignment._core._inputs import per_sample
+
 #: Share of the way from the input to the middle of the box, or to an image of noise.
 _WAY = 0.7
+#: Distance of a start around the input, as a multiple of the nearest adversarial's.
+_AROUND = 2.0
 
 
 def starts(x: Tensor, bounds: tuple[float, float]) -> Iterator[Tensor]:
@@ -24,6 +28,20 @@ def starts(x: Tensor, bounds: tuple[float, float]) -> Iterator[Tensor]:
     while True:
         noise = torch.rand(x.shape[1:], generator=generator, dtype=torch.float64).to(x)
         yield torch.lerp(x, low + (high - low) * noise, _WAY)
+
+
+def around(x: Tensor, length: Tensor, norm: float, seed: int) -> Tensor:
+    """Points at `_AROUND` times the ``length`` (N,) from every sample, in a random direction that is the same for all.
+
+    Where the gradient at the input leads into one valley, here it may lead into the next.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(x.shape[1:], generator=generator, dtype=torch.float64)
+    if norm == 2:
+        noise = noise / noise.norm()
+    else:
+        noise = noise.sign() * torch.rand(x.shape[1:], generator=generator, dtype=torch.float64)
+    return x + _AROUND * per_sample(length, x) * noise.to(x)
 
 
 def box(x: Tensor, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]:

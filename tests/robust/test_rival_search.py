@@ -168,7 +168,7 @@ def test_portfolios_are_ordered(zoo, mnist):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="norm: got 1"):
         RivalSearch(norm=1)
-    for name in ("rivals", "contenders", "starts", "likely", "short", "long", "projections"):
+    for name in ("rivals", "contenders", "starts", "around", "likely", "short", "long", "projections"):
         with pytest.raises(ValueError, match=f"{name}: got -1"):
             RivalSearch(**{name: -1})
     with pytest.raises(ValueError, match=r"reach: got 0\.9, expected a number"):
