@@ -74,11 +74,13 @@ class _InputGradientOnly(torch.autograd.Function):
         if not ctx.scores.requires_grad:
             raise ValueError(NO_GRAPH)
         try:  # the graph is kept, so that an attack may ask for several gradients of one forward pass
-            (grad,) = torch.autograd.grad(ctx.scores, ctx.leaf, grad_scores, retain_graph=True)
+            (grad,) = torch.autograd.grad(ctx.scores, ctx.leaf, grad_scores, retain_graph=True, allow_unused=True)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             raise ModelFailure(f"forward_func: its backward pass raised {type(error).__name__}: {error}") from error
+        if grad is None:
+            raise ValueError(NO_GRAPH)
         return grad, None
 
 

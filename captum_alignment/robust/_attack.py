@@ -7,7 +7,13 @@ from typing import Any
 import eagerpy as ep
 import torch
 from foolbox import distances
-from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs, verify_input_bounds
+from foolbox.attacks.base import (
+    MinimizationAttack,
+    get_criterion,
+    get_is_adversarial,
+    raise_if_kwargs,
+    verify_input_bounds,
+)
 from foolbox.models import Model
 from torch import Tensor
 
@@ -17,6 +23,8 @@ from captum_alignment._core._scores import invalid
 
 #: Half the last digit of bfloat16, relative to the score: coarse scores often tie.
 _TIE = 2.0**-8
+#: Shares of the perturbation by which a point of halves is moved on, until it is adversarial.
+_STRETCHES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class UntargetedAttack(MinimizationAttack):
@@ -40,7 +48,13 @@ class UntargetedAttack(MinimizationAttack):
         if not isinstance(packed.raw, Tensor):
             raise TypeError(f"inputs: got {type(packed.raw).__name__}, expected a torch tensor and a PyTorchModel")
         verify_input_bounds(packed, model)
-        return restore_type(ep.astensor(self.search(model, packed.raw.detach(), criterion)))
+        x = packed.raw.detach()
+        if x.dtype in (torch.float16, torch.bfloat16):
+            rounding = _Rounding(model, x.dtype)
+            found = rounding.past_ties(x.float(), self.search(rounding, x.float(), criterion), criterion)
+        else:
+            found = self.search(model, x, criterion)
+        return restore_type(ep.astensor(found.to(x.dtype)))
 
     def search(self, model: Model, x: Tensor, criterion: Any) -> Tensor:
         """`find` with what the criterion says; attacks that serve others, too, override it."""
@@ -49,6 +63,33 @@ class UntargetedAttack(MinimizationAttack):
     @abstractmethod
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         """Adversarials for ``x``, or anything of its shape where there are none."""
+
+
+class _Rounding(Model):
+    """A model of halves for an attack that computes in float32: small steps and squares of halves would vanish."""
+
+    def __init__(self, model: Model, dtype: torch.dtype) -> None:
+        self._model, self._dtype = model, dtype
+
+    @property
+    def bounds(self) -> Any:
+        return self._model.bounds
+
+    def __call__(self, inputs: Any) -> Any:
+        packed, restore_type = ep.astensor_(inputs)
+        return restore_type(ep.astensor(self._model(packed.raw.to(self._dtype)).float()))
+
+    def past_ties(self, x: Tensor, found: Tensor, criterion: Any) -> Tensor:
+        """``found``, moved on where it is not adversarial: the scores of halves tie along a stretch of the way."""
+        asks = get_is_adversarial(get_criterion(criterion), self)
+        points, open_ = found, ~asks(ep.astensor(found)).raw
+        for share in _STRETCHES:
+            if not open_.any():
+                break
+            farther = torch.lerp(x, found, 1 + share).clamp(*self.bounds)
+            success = open_ & asks(ep.astensor(farther)).raw
+            points, open_ = torch.where(per_sample(success, x), farther, points), open_ & ~success
+        return points
 
 
 def margin(model: Model, point: Tensor, labels: Tensor | None, rival: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,12 +101,12 @@ def margin(model: Model, point: Tensor, labels: Tensor | None, rival: Tensor) ->
     point = point.detach().requires_grad_()
     with torch.enable_grad():
         scores = score_function(model)(point)
-        if not scores.requires_grad:
-            raise ValueError(NO_GRAPH)
         other = _at(scores, rival)
         own = scores.scatter(1, rival.unsqueeze(1), -torch.inf).amax(1) if labels is None else _at(scores, labels)
         lead = own - other
-        (gradient,) = torch.autograd.grad(lead.sum(), point)
+        gradient = torch.autograd.grad(lead.sum(), point, allow_unused=True)[0] if lead.requires_grad else None
+    if gradient is None:
+        raise ValueError(NO_GRAPH)
     adversarial = is_adversarial(scores.detach(), labels, rival)
     lead = lead.detach().to(point.dtype)
     # A label that wins a tie by its index leads by what the scores cannot resolve; else no step would leave it.

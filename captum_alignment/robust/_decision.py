@@ -24,7 +24,7 @@ class DecisionSearch(UntargetedAttack):
     It starts from the first of these that has another class: the negative of the image, blank images, the starts of
     `RivalSearch`, noise. Foolbox's own needs bounds of (0, 1) and fails for a whole batch if one sample has no start;
     here such a sample comes back unchanged. Without gradients nothing is near the optimum: each step costs some hundred
-    forward passes per sample, and twice the steps come a few per cent nearer.
+    forward passes per sample.
 
     Args:
         norm: 2 or inf.
@@ -34,7 +34,7 @@ class DecisionSearch(UntargetedAttack):
         ValueError: another norm, no steps; at run time a criterion other than `Misclassification`.
     """
 
-    def __init__(self, *, norm: float = 2, steps: int = 20) -> None:
+    def __init__(self, *, norm: float = 2, steps: int = 30) -> None:
         super().__init__(norm=norm)
         self.steps = check_count("steps", steps)
 

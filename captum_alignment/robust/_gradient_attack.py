@@ -79,12 +79,13 @@ def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: float) -> tup
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         scores = score_function(model)(leaf)
-        if not scores.requires_grad:
-            raise ValueError(NO_GRAPH)
         own = torch.nn.functional.one_hot(labels, scores.shape[1]).bool()
         weights = scores.detach().masked_fill(own, -torch.inf).softmax(1)
         others = torch.where(weights > 0, weights * scores, 0).sum()  # a class masked by -inf has weight 0
-        (gradient,) = torch.autograd.grad(others - scores[own].sum(), leaf)
+        lead = others - scores[own].sum()
+        gradient = torch.autograd.grad(lead, leaf, allow_unused=True)[0] if lead.requires_grad else None
+    if gradient is None:
+        raise ValueError(NO_GRAPH)
     here = scores.argmax(1) == labels
     if norm != 2:
         return gradient.sign(), here

@@ -32,7 +32,8 @@ class RivalSearch(UntargetedAttack):
     planes, those whose runs end nearest a long one. That is the way on natural networks. On adversarially trained and
     certified ones gradients near the input lead into the wrong valley: so `FAB` comes back to the most likely rivals'
     boundaries from far away, first from near the middle of the bounds, then from noise. Long runs from around the input
-    may find another valley yet. The nearest point found is polished. Samples on which nothing succeeds (flat around the input) get more starts.
+    may find another valley yet. The nearest point found is polished. Samples on which nothing succeeds (flat around the
+    input) get more starts.
 
     In Foolbox the criterion may be `Misclassification`, or `TargetedMisclassification` for the nearest image of a given
     class, which is then the only rival.

@@ -172,7 +172,9 @@ def _gradients(model: ScoresModel, labels: Tensor) -> list[str]:
             return [_NO_GRAPH] * len(labels)
         own = scores.gather(1, labels.unsqueeze(1)).squeeze(1)
         other = scores.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
-        (gradient,) = torch.autograd.grad((own - other).sum(), leaf)
+        (gradient,) = torch.autograd.grad((own - other).sum(), leaf, allow_unused=True)
+    if gradient is None:
+        return [_NO_GRAPH] * len(labels)
     flat = gradient.flatten(1)
     state = torch.where(flat.isfinite().all(1), (flat == 0).all(1).long(), 2)
     return [(_FOLLOWED, _ZERO, _NOT_FINITE)[k] for k in state.tolist()]
