@@ -20,7 +20,8 @@ from captum_alignment._core._inputs import (
     like_inputs,
 )
 from captum_alignment._core._scores import as_target, resolve_target
-from captum_alignment.training._forward import evaluating, unwrapped
+from captum_alignment.training._distributed import unwrapped
+from captum_alignment.training._forward import evaluating
 from captum_alignment.training._regularizers import check_factor
 
 AttackName: TypeAlias = Literal["pgd-l2", "pgd-linf", "pgd-l2-sign"]

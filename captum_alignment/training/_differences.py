@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_alignment._core._inputs import Tensors, per_sample_norm, per_sample_scale, unit
 from captum_alignment._core._scores import compute_scores
+from captum_alignment.training._forward import kept_buffers
 from captum_alignment.training._graph import Graph, Quantity
 
 
@@ -31,7 +32,7 @@ class DifferenceGraph(Graph):
     def __init__(self, model: Callable[..., Any], inputs: Tensors, step: float) -> None:
         self._model, self._step = model, step
         self._random = _random_state(inputs[0].device)
-        super().__init__(_full_precision(compute_scores(model, inputs)), inputs)
+        super().__init__(self._run(inputs), inputs)
         self._keeps_graph = True
         self._quantities: list[Quantity] = []
 
@@ -64,7 +65,11 @@ class DifferenceGraph(Graph):
 
     def _scores_at(self, inputs: Tensors) -> Tensor:
         with _replayed(self._random, inputs[0].device):
-            return Graph(_full_precision(compute_scores(self._model, inputs)), inputs).scores
+            return Graph(self._run(inputs), inputs).scores
+
+    def _run(self, inputs: Tensors) -> Tensor:
+        with kept_buffers(self._model):  # every pass starts from the same ones
+            return _full_precision(compute_scores(self._model, inputs))
 
     def _slope(self, quantity: Quantity, directions: Tensors) -> Tensor:
         """<v, ∇ₓ q> (N,) by a step of length h along each sample's v."""
