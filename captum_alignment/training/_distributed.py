@@ -1,4 +1,4 @@
-"""Models that are spread over processes or devices: the module to run beside the user's own pass, and what to refuse."""
+"""Models spread over processes or devices: the module to run beside the user's own pass, and what to refuse."""
 
 from typing import Any
 

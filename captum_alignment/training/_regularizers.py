@@ -1,5 +1,6 @@
 """Regularizers: configured terms that are added to a training loss."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
@@ -102,6 +103,9 @@ class Regularizer(ABC):
         with torch.autocast(leaves[0].device.type, enabled=False):
             return DifferenceGraph(model, leaves, self.step)
 
+    #: Where a subclass that depends on chance draws from.
+    generator: torch.Generator | None = None
+
     #: Whether the penalty follows from the gradient of the training loss alone, so that `from_loss` can be used.
     only_needs_loss: bool = False
 
@@ -130,6 +134,27 @@ class Regularizer(ABC):
         gradients = loss_gradients(loss, as_tensors(inputs), scale=scale, count=count)
         self.gradient_norm = per_sample_norm(tuple(g.detach() for g in gradients), 2).mean()
         return self.weight * self.loss_gradient_penalty(gradients).mean()
+
+    def arguments(self) -> dict[str, Any]:
+        """What it was constructed with, by name; a subclass keeps every argument in an attribute of its name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def replaced(self, **changes: Any) -> "Regularizer":
+        """A regularizer of the same kind with other arguments."""
+        known = self.arguments()
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"{name}: is no argument of {type(self).__name__}, expected one of {', '.join(known)}")
+        return type(self)(**{**known, **changes})
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next term depends on besides its arguments: the state of the generator, where there is one."""
+        return {} if self.generator is None else {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if self.generator is not None and "generator" in state:
+            self.generator.set_state(state["generator"].cpu())
 
     def loss_gradient_penalty(self, gradients: Tensors) -> Tensor:
         """The penalty (N,), given each sample's loss gradient; defined where ``only_needs_loss``."""
