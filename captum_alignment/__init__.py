@@ -16,8 +16,9 @@ True
 Foolbox, `training` regularizers and callbacks, `study` the application.
 """
 
+from captum_alignment._core._arguments import Shared
 from captum_alignment.attr import LinearizedRobustness
 from captum_alignment.metrics import Alignment, alignment, linear_analysis
 from captum_alignment.robust import adversarial_distance
 
-__all__ = ["Alignment", "LinearizedRobustness", "adversarial_distance", "alignment", "linear_analysis"]
+__all__ = ["Alignment", "LinearizedRobustness", "Shared", "adversarial_distance", "alignment", "linear_analysis"]

@@ -1,5 +1,8 @@
 """Small networks and inputs that the tests share."""
 
+import inspect
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -67,3 +70,13 @@ def assert_unchanged(module: nn.Module, before) -> None:
         if grad is not None:
             torch.testing.assert_close(now_grad, grad, rtol=0, atol=0)
     assert snapshot(module)[2] == before[2]
+
+
+def count_forward_passes(module: nn.Module, calls: list[Any], name: str = "forward") -> Any:
+    """Append ``name`` to ``calls`` for each forward pass of ``module``, those of the check of two samples apart."""
+
+    def count(*_: Any) -> None:
+        if not any(frame.function == "check_repeatable" for frame in inspect.stack(0)):
+            calls.append(name)
+
+    return module.register_forward_hook(count)

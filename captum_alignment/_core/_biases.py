@@ -6,7 +6,7 @@ that the forward pass calls is looked at: where one of its arguments depends on 
 constant, a hook on what it returns waits for the gradient, which is ∂Psi/∂c.
 """
 
-import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from captum_alignment._core._constants import Call, constants, map_tensors, tensors_in
 from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dtype, batches, per_sample_dot
+from captum_alignment._core._model import without_recomputing
 
 #: From a constant and the gradient it broadcasts to, samples first, to whatever is wanted of <c, ∂Psi/∂c>.
 Reduce: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -133,20 +134,20 @@ class _Tracer(TorchFunctionMode):
             for name, module in () if self._owner is None else self._owner.named_modules():
                 for handle in self._hooks(name, module):
                     stack.callback(handle.remove)
-            if "torch._dynamo" in sys.modules and hasattr(
-                torch.compiler, "set_stance"
-            ):  # compiled code shows no functions
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(self)
             yield
         self._inputs, self._zero, self.done = (), None, True
 
     def _hooks(self, name: str, module: nn.Module) -> Iterator[Any]:
+        thread = threading.get_ident()  # others may run the same modules meanwhile
+
         def enter(*_: Any) -> None:
-            self._path.append(name)
+            if threading.get_ident() == thread:
+                self._path.append(name)
 
         def leave(*_: Any) -> None:
-            self._path.pop()
+            if threading.get_ident() == thread:
+                self._path.pop()
 
         yield module.register_forward_pre_hook(enter, prepend=True)
         yield module.register_forward_hook(leave, always_call=True)
@@ -162,7 +163,8 @@ class _Tracer(TorchFunctionMode):
             call = call.map(lambda t: self._opened(t, call.name))
         terms = constants(call)
         shape = source.shape
-        result = call.run()
+        with without_recomputing():  # which would see other tensors
+            result = call.run()
         for named, constant in terms:
             self._watch(call, named, constant, result)
         self.moved = self.moved or (self._n > 1 and any(_is_moved(t, shape) for t in tensors_in(result)))

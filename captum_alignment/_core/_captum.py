@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import captum.log
-from captum._utils.common import _run_forward as run_forward
 from captum.attr import GradientAttribution
 
-__all__ = ["GradientAttribution", "log_usage", "run_forward"]
+__all__ = ["GradientAttribution", "log_usage"]
 
 #: Captum binds it at import time, which type checkers cannot see.
 log_usage: Callable[..., Any] = captum.log.log_usage  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,5 +1,6 @@
 """The features of a named layer, taken from a forward pass, and the maps that an explainer makes of them."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,9 +30,12 @@ def with_features(run: Callable[[], T], model: Any, layer: str) -> tuple[T, Tens
     """What ``run()`` returns, and the feature map (N, C, h, w) that ``layer`` puts out in its one forward pass."""
     outputs: list[Any] = []
 
+    thread = threading.get_ident()
+
     def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-        # What follows may write over it: an in-place ReLU.
-        outputs.append(output.clone() if isinstance(output, Tensor) else output)
+        if threading.get_ident() == thread:  # others may run the same layer meanwhile
+            # What follows may write over it: an in-place ReLU.
+            outputs.append(output.clone() if isinstance(output, Tensor) else output)
 
     handle = find_layer(model, layer).register_forward_hook(keep)
     try:

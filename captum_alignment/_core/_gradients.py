@@ -6,8 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_alignment._core._inputs import ForwardFunc, Tensors, as_tensors, check_finite, take
-from captum_alignment._core._scores import check_deterministic, compute_scores, run_scores
+from captum_alignment._core._arguments import check_arguments
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    Tensors,
+    as_tensors,
+    check_finite,
+    per_sample_norm,
+    take,
+)
+from captum_alignment._core._model import is_quantised
+from captum_alignment._core._repeatable import check_repeatable
+from captum_alignment._core._scores import as_scores, run_output, run_scores
 
 #: Directions that share one forward pass: more would save little and hold more memory.
 _CHUNK = 16
@@ -20,7 +30,7 @@ class ScoreGraph:
     parameters' ``.grad`` are touched.
 
     Attributes:
-        inputs: the detached leaves. scores: (N, K) on their graph.
+        inputs: the detached leaves. output: what the model returned. scores: it as (N, K), on their graph.
     """
 
     def __init__(self, forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> None:
@@ -29,11 +39,13 @@ class ScoreGraph:
         with torch.inference_mode(False), torch.enable_grad():
             self._args = for_autograd(additional_forward_args)
             self.inputs = tuple(x.detach().requires_grad_() for x in for_autograd(inputs))
-            self.scores = compute_scores(forward_func, self.inputs, self._args)
+            self.output = run_output(forward_func, self.inputs, self._args)
+            self.scores = as_scores(self.output, len(self.inputs[0]))
         if not self.scores.requires_grad:
+            inside = "it is quantised" if is_quantised(forward_func) else "a detach, no_grad or argmax inside?"
             raise ValueError(
-                "forward_func: its scores do not depend on the inputs through autograd "
-                "(a detach, no_grad or argmax inside?), so they have no gradient"
+                f"forward_func: its scores do not depend on the inputs through autograd ({inside}), "
+                "so they have no gradient"
             )
 
     def subset(self, index: Tensor) -> "ScoreGraph":
@@ -107,9 +119,37 @@ def for_autograd(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
-def checked_inputs(forward_func: ForwardFunc, inputs: Any) -> Tensors:
-    """``inputs`` as a detached tuple, after the checks that every gradient-based quantity needs."""
+def checked_inputs(
+    forward_func: ForwardFunc, inputs: Any, additional_forward_args: Any = None, size: int | None = None
+) -> Tensors:
+    """``inputs`` as a detached tuple, after the checks that every quantity needs; ``size`` as in `check_repeatable`."""
     tensors = tuple(t.detach() for t in as_tensors(inputs))
     check_finite(tensors, "inputs")
-    check_deterministic(forward_func)
+    check_arguments(additional_forward_args, len(tensors[0]))
+
+    def run(x: Tensors, args: Any) -> Tensor:
+        return run_scores(forward_func, x, args)
+
+    check_repeatable(run, tensors, additional_forward_args, model=forward_func, size=size)
     return tensors
+
+
+def warn_of_flat(gradient: Tensors, what: str, counted: Tensor | None = None) -> None:
+    """A warning that counts and locates the samples whose gradient is 0 or NaN: no sign of robustness.
+
+    ``what`` says what becomes of them; where ``counted`` (N,) is False it is right.
+    """
+    size = per_sample_norm(gradient, torch.inf)
+    size = size if counted is None else torch.where(counted, size, 1)
+    if bool(((size > 0) & size.isfinite()).all()):
+        return
+    for mask, kind in ((size == 0, "zero"), (~size.isfinite(), "not finite")):
+        rows = mask.nonzero().flatten().tolist()
+        if rows:
+            where = f"for {len(rows)} of {len(mask)} samples (the first at index {rows[0]})"
+            warnings.warn(
+                f"inputs: the gradient is {kind} {where}: {what}, which is no sign of robustness "
+                "(rounding, saturation or a root at 0 inside the model?)",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -175,8 +175,8 @@ def unit(tensors: Tensors, order: float) -> Tensors:
 def batches(size: int | None, inputs: Tensors, *per_sample: Any) -> Iterator[tuple[Any, ...]]:
     """Consecutive batches of at most ``size`` samples (None = one batch) of ``inputs`` and what goes with it.
 
-    Of every further value, tensors whose first dimension is the batch size are sliced, also inside a tuple
-    (``additional_forward_args``); anything else is passed on whole, as Captum does.
+    Of every further value, tensors are sliced, also inside a tuple (``additional_forward_args``); anything else is
+    passed on whole, as Captum does.
     """
     if size is not None:
         check_count("internal_batch_size", size, also=" or None")
@@ -195,9 +195,11 @@ def join(parts: Sequence[Tensors]) -> Tensors:
 
 
 def take(value: Any, index: slice | Tensor, n: int) -> Any:
-    """The samples ``index`` of ``value`` if it holds one entry for each of ``n`` samples, else ``value``."""
+    """The samples ``index`` of the tensors in ``value``, which hold one entry for each of ``n`` samples."""
     if isinstance(value, Tensor):
-        return value[index] if value.ndim and len(value) == n else value
+        if value.ndim and len(value) != n:
+            raise ValueError(f"additional_forward_args: got {len(value)} entries, expected one for each of {n} samples")
+        return value[index] if value.ndim else value
     if isinstance(value, tuple):
         return tuple(take(item, index, n) for item in value)
     return value

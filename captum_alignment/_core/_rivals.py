@@ -59,7 +59,12 @@ def check_candidates(candidates: int | None) -> None:
 def linearized_distance(gap: Tensor, gradient_norm: Tensor) -> Tensor:
     """gap / ‖∇ gap‖: 0 for a tie even at zero gradient, ±inf for another gap that no step can change."""
     # An infinite gap (a class masked by -inf) has an undefined gradient but is infinitely far whatever its norm.
-    return torch.where((gap == 0) | gap.isinf(), gap, gap / gradient_norm)
+    return torch.where(is_open(gap), gap / gradient_norm, gap)
+
+
+def is_open(gap: Tensor) -> Tensor:
+    """Where the distance to a rival hangs on the gradient: neither at a tie nor where the rival is masked."""
+    return (gap != 0) & ~gap.isinf()
 
 
 def measure(graph: ScoreGraph, target: Tensor, rival: Tensor, gap: Tensor, norm: float) -> NearestRival:

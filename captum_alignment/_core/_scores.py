@@ -1,87 +1,116 @@
-"""From a user's callable to scores (N, K), the class to leave, and the gaps to the others."""
+"""The border, third part: what a model's outputs mean: scores (N, K), the class to leave, the gaps to the others."""
 
-import inspect
+import warnings
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_alignment._core._captum import run_forward
 from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dtype
+from captum_alignment._core._model import call
 
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
-
-def modules_behind(forward_func: Any) -> list[nn.Module]:
-    """The modules that a callable runs, as far as they can be seen.
-
-    Itself, the owner of a method, what a partial or a Foolbox model wraps, what a function closes over or names.
-    """
-    if isinstance(forward_func, nn.Module):
-        return [forward_func]
-    if inspect.isfunction(forward_func):
-        seen = inspect.getclosurevars(forward_func)
-        return [value for value in (*seen.nonlocals.values(), *seen.globals.values()) if isinstance(value, nn.Module)]
-    wrapped = (getattr(forward_func, name, None) for name in ("__self__", "func", "_model"))
-    return [module for inner in wrapped if inner is not None for module in modules_behind(inner)]
-
-
-def check_deterministic(forward_func: ForwardFunc, name: str = "forward_func") -> None:
-    """A `ValueError` if a module behind ``forward_func`` makes a sample's results depend on the others or on chance."""
-    for path, module in (named for owner in modules_behind(forward_func) for named in owner.named_modules()):
-        uses_batch = (
-            isinstance(module, nn.modules.batchnorm._BatchNorm)
-            and (module.training or module.running_mean is None)
-            and not isinstance(module, nn.modules.instancenorm._InstanceNorm)
-        )
-        is_random = isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0
-        if uses_batch or is_random:
-            kind = "batch norm" if uses_batch else "dropout"
-            raise ValueError(
-                f"{name}: {kind} {path!r} is in training mode, so a sample's results depend on "
-                f"{'the other samples' if uses_batch else 'chance'}; "
-                f"call {'model' if name == 'forward_func' else name}.eval() first"
-            )
+#: How far the sum of a row of probabilities may be from 1: halves round so coarsely.
+_SUM = 1e-2
+#: What a target may be, in the words of its errors.
+_CLASSES = "an int, a list of ints or an integer tensor (N,); 0. and 1. for two classes"
 
 
 def as_scores(output: Any, n: int) -> Tensor:
     """``output`` as scores (N, K >= 2).
 
-    (N,) and (N, 1) are one signed score Psi and become (Psi/2, -Psi/2), the binary classifier sgn Psi.
+    (N,) and (N, 1) are the logit Psi of the positive class 1, as in `BCEWithLogitsLoss`, and become (-Psi/2, Psi/2):
+    the classifier 1[Psi > 0], whose cross-entropy is the binary one.
     """
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func: returned {type(output).__name__}, expected a tensor of scores; "
-            "wrap the model, e.g. lambda x: model(x).logits"
+            f"wrap the model, {_way(output)}"
         )
     if output.ndim not in (1, 2) or len(output) != n or (output.ndim == 2 and output.shape[1] == 0):
         raise ValueError(
             f"forward_func: returned shape {tuple(output.shape)} for {n} samples, "
-            f"expected ({n}, K) scores, or ({n},) / ({n}, 1) for a binary classifier"
+            f"expected ({n}, K) scores, or ({n},) / ({n}, 1) logits of the positive class"
         )
     if not output.is_floating_point():
         raise TypeError(f"forward_func: returned dtype {output.dtype}, expected floating scores, not labels")
-    if output.ndim == 1 or output.shape[1] == 1:
+    if is_one_logit(output):
         half = output.reshape(n, 1) / 2
-        output = torch.cat([half, -half], 1)
+        output = torch.cat([-half, half], 1)
     return output
+
+
+def is_one_logit(output: Tensor) -> bool:
+    """Whether a model's output is one logit for each sample, that of the positive class."""
+    return output.ndim == 1 or output.shape[1] == 1
+
+
+def _way(output: Any) -> str:
+    """How a model that returns ``output`` is wrapped."""
+    if isinstance(output, dict):
+        names = [name for name, value in output.items() if isinstance(value, Tensor)]
+        name = next((name for name in names if "logit" in str(name)), names[0] if names else "logits")
+        attribute = hasattr(output, str(name))
+        return f"e.g. lambda *x: model(*x).{name}" if attribute else f"e.g. lambda *x: model(*x)[{name!r}]"
+    if isinstance(output, (tuple, list)):
+        fields = [name for name in getattr(output, "_fields", ()) if isinstance(getattr(output, name), Tensor)]
+        if fields:
+            return f"e.g. lambda *x: model(*x).{next((f for f in fields if 'logit' in f), fields[0])}"
+        place = next((i for i, value in enumerate(output) if isinstance(value, Tensor)), 0)
+        return f"e.g. lambda *x: model(*x)[{place}]"
+    names = [name for name, value in getattr(output, "__dict__", {}).items() if isinstance(value, Tensor)]
+    if names:
+        return f"e.g. lambda *x: model(*x).{next((n for n in names if 'logit' in n), names[0])}"
+    return "so that it returns one"
+
+
+def run_output(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
+    """What the model returns for ``inputs``, on their graph; a `ValueError` for scores that are `invalid`.
+
+    Warns:
+        UserWarning: probabilities in place of logits.
+    """
+    output = call(forward_func, inputs, additional_forward_args)
+    scores = as_scores(output, len(inputs[0])).detach()
+    bad, warned = invalid(scores), _are_probabilities(output.detach())
+    if True in torch.stack([bad.any(), warned]).tolist():  # one question, for which an accelerator waits once
+        _tell(bad, bool(warned), is_one_logit(output))
+    return output
+
+
+def _are_probabilities(output: Tensor) -> Tensor:
+    within = ((output >= 0) & (output <= 1)).all()
+    return within if is_one_logit(output) else within & ((output.sum(1) - 1).abs() <= _SUM).all()
+
+
+def _tell(bad: Tensor, probabilities: bool, one: bool) -> None:
+    rows = bad.nonzero().flatten().tolist()
+    if rows:
+        raise ValueError(
+            f"forward_func: returned NaN or +inf scores for {len(rows)} of {len(bad)} samples "
+            f"(the first at index {rows[0]})"
+        )
+    if probabilities:
+        if one:
+            got, last, wrong = "one column in [0, 1]", "sigmoid", "the sign never changes, so no class can be left"
+        else:
+            got, last, wrong = "rows in [0, 1] that sum to 1", "softmax", "gradients vanish where the model is sure"
+        warnings.warn(
+            f"forward_func: returned {got}, which look like probabilities; "
+            f"logits are expected, the scores before the {last}: {wrong}",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def run_scores(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
     """Scores (N, K) of one forward pass, on the graph of ``inputs``; their values are not looked at."""
-    return as_scores(run_forward(forward_func, inputs, None, additional_forward_args), len(inputs[0]))
+    return as_scores(call(forward_func, inputs, additional_forward_args), len(inputs[0]))
 
 
 def compute_scores(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
-    """`run_scores`, and a `ValueError` for scores that are `invalid`."""
-    scores = run_scores(forward_func, inputs, additional_forward_args)
-    bad = invalid(scores).nonzero().flatten().tolist()
-    if bad:
-        raise ValueError(
-            f"forward_func: returned NaN or +inf scores for {len(bad)} of {len(scores)} samples "
-            f"(the first at index {bad[0]})"
-        )
-    return scores
+    """The scores (N, K) of `run_output`."""
+    return as_scores(run_output(forward_func, inputs, additional_forward_args), len(inputs[0]))
 
 
 def invalid(scores: Tensor) -> Tensor:
@@ -91,9 +120,10 @@ def invalid(scores: Tensor) -> Tensor:
 
 
 def as_target(target: Any, n: int) -> Tensor | None:
-    """``target`` as None (the predicted class), a 0-d LongTensor (one class for all) or a LongTensor (n,).
+    """``target`` as None (the predicted class), a 0-d tensor (one class for all) or a tensor (n,), not yet in range.
 
-    Accepts what Captum accepts for (N, K) outputs: an int, a 0-d or 1-d integer tensor, a list of ints, 1-tuples.
+    Accepts what Captum accepts for (N, K) outputs: an int, a 0-d or 1-d integer tensor, a list of ints, 1-tuples;
+    NumPy's in their place; and for two classes the 0. and 1. of binary losses, (n,) or (n, 1).
     """
     if target is None:
         return None
@@ -101,22 +131,20 @@ def as_target(target: Any, n: int) -> Tensor | None:
         target = target[0]
     if isinstance(target, list):
         target = [item[0] if isinstance(item, tuple) and len(item) == 1 else item for item in target]
-        if not all(isinstance(item, int) and not isinstance(item, bool) for item in target):
+        if not all(isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in target):
             raise TypeError("target: got a list with entries that are not integers, expected class indices")
-        target = torch.tensor(target, dtype=torch.long)
-    if isinstance(target, int) and not isinstance(target, bool):
-        target = torch.tensor(target)
-    if (
-        not isinstance(target, Tensor)
-        or target.is_floating_point()
-        or target.is_complex()
-        or target.dtype == torch.bool
-    ):
+        target = torch.tensor([int(item) for item in target], dtype=torch.long)
+    if isinstance(target, (int, np.integer, np.ndarray)) and not isinstance(target, bool):
+        target = torch.as_tensor(target)
+    if not isinstance(target, Tensor) or target.is_complex() or target.dtype == torch.bool:
         what = f"a tensor of {target.dtype}" if isinstance(target, Tensor) else f"{type(target).__name__} {target!r}"
-        raise TypeError(f"target: got {what}, expected class indices: an int, a list of ints or an integer tensor (N,)")
+        raise TypeError(f"target: got {what}, expected class indices: {_CLASSES}")
+    if target.is_floating_point() and target.shape == (n, 1):
+        target = target.squeeze(1)
     if target.ndim > 1 or (target.ndim == 1 and len(target) not in (1, n)):
         raise ValueError(f"target: got shape {tuple(target.shape)}, expected one class, or one for each of {n} samples")
-    return target.long() if target.ndim == 0 or len(target) == n else target.long().squeeze(0)
+    target = target if target.is_floating_point() else target.long()
+    return target if target.ndim == 0 or len(target) == n else target.squeeze(0)
 
 
 def resolve_target(target: Tensor | None, scores: Tensor) -> Tensor:
@@ -124,11 +152,27 @@ def resolve_target(target: Tensor | None, scores: Tensor) -> Tensor:
     n, k = scores.shape
     if target is None:
         return scores.detach().argmax(1)
-    low, high = int(target.min()), int(target.max())
+    classes = target.long()
+    if target.is_floating_point() and (k > 2 or not bool((classes == target).all())):
+        raise TypeError(f"target: got a tensor of {target.dtype}, expected class indices: {_CLASSES}")
+    low, high = torch.stack(classes.aminmax()).tolist()
     if low < 0 or high >= k:
         wrong = low if low < 0 else high
         raise ValueError(f"target: got class {wrong}, expected 0 to {k - 1} (the scores have {k} columns)")
-    return target.to(scores.device).expand(n).clone()
+    return classes.to(scores.device).expand(n).clone()
+
+
+def reported(output: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The class (N,) whose score is reported, and weights (N, K) that make the report of the scores (N, K).
+
+    Of K >= 2 columns the target's, of one logit Psi the logit itself: Psi for target 1 and for None, -Psi for target 0.
+    Nothing is halved.
+    """
+    scores = as_scores(output, len(output))
+    one = is_one_logit(output)
+    classes = resolve_target(scores.new_ones((), dtype=torch.long) if one and target is None else target, scores)
+    weights = torch.zeros_like(scores).scatter_(1, classes.unsqueeze(1), 2 if one else 1)
+    return classes, weights
 
 
 def gaps(scores: Tensor, target: Tensor) -> Tensor:

@@ -11,8 +11,16 @@ from torch.nn import functional as F
 from captum_alignment._core._biases import Trace, contribution, traces
 from captum_alignment._core._captum import GradientAttribution, log_usage
 from captum_alignment._core._gradients import checked_inputs
-from captum_alignment._core._inputs import ForwardFunc, InputsT, accumulation_dtype, as_images, like_inputs, rows
-from captum_alignment._core._scores import as_target, resolve_target
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    InputsT,
+    accumulation_dtype,
+    as_images,
+    as_tensors,
+    like_inputs,
+    rows,
+)
+from captum_alignment._core._scores import as_target, reported
 
 
 class FullGradient(GradientAttribution):
@@ -73,8 +81,8 @@ class FullGradient(GradientAttribution):
         """
         if return_convergence_delta and self.absolute:
             raise ValueError("return_convergence_delta: only defined with absolute=False")
-        tensors = checked_inputs(self.forward_func, inputs)
-        as_images(tensors)
+        as_images(as_tensors(inputs))
+        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args)
         classes = as_target(target, len(tensors[0]))
         found = [
             self._explain(trace, t) for trace, t in traces(self.forward_func, tensors, additional_forward_args, classes)
@@ -85,14 +93,14 @@ class FullGradient(GradientAttribution):
 
     def _explain(self, trace: Trace, target: Tensor | None) -> tuple[Tensor, Tensor]:
         scores = trace.graph.scores.detach()
-        classes = resolve_target(target, scores)
+        classes, weights = reported(trace.graph.output.detach(), target)
         x = trace.graph.inputs[0].detach()
         reduce = _absolute_map(x.shape) if self.absolute else _complete_map(x.shape)
-        gradient, terms = trace.gradient(trace.graph.one_hot(classes), reduce)
+        gradient, terms = trace.gradient(weights, reduce)
         own = x.to(accumulation_dtype(x.dtype)) * gradient[0]
         own = _rescaled(own) if self.absolute else own
         layers = sum(terms.values(), own.new_zeros(len(x), 1, *x.shape[2:]))
-        score = scores.gather(1, classes.unsqueeze(1)).squeeze(1).to(own.dtype)
+        score = (weights * scores).gather(1, classes.unsqueeze(1)).squeeze(1).to(own.dtype)
         return own + layers / x.shape[1], score
 
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 from captum.attr import Attribution
-from torch import nn
+from torch import Tensor, nn
 
-from captum_alignment._core._captum import log_usage, run_forward
+from captum_alignment._core._captum import log_usage
 from captum_alignment._core._features import explain, find_layer, with_features
 from captum_alignment._core._gradients import checked_inputs
-from captum_alignment._core._inputs import InputsT, as_images, like_inputs
-from captum_alignment._core._scores import check_deterministic
+from captum_alignment._core._inputs import InputsT, Tensors, as_images, as_tensors, like_inputs
+from captum_alignment._core._model import call
+from captum_alignment._core._repeatable import check_repeatable
 
 
 class GeneratedAttribution(Attribution):
@@ -59,14 +60,19 @@ class GeneratedAttribution(Attribution):
                 explainer in training mode; a layer that does not run exactly once, or whose output is not a feature map
                 (N, C, h, w); an explainer that returns maps with another number of channels.
         """
-        tensors = checked_inputs(self.forward_func, inputs)
-        images = as_images(tensors)
-        check_deterministic(self.explainer, "explainer")
+        as_images(as_tensors(inputs))
+        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args)
+        images = tensors[0]
         with torch.no_grad():
             _, features = with_features(
-                lambda: run_forward(self.forward_func, tensors, None, additional_forward_args),
+                lambda: call(self.forward_func, tensors, additional_forward_args),
                 self.forward_func,
                 self.layer,
             )
-            maps = explain(self.explainer, features, images.shape)
+
+            def maps_of(x: Tensors, _args: Any) -> Tensor:
+                return explain(self.explainer, x[0], torch.Size((len(x[0]), *images.shape[1:])))
+
+            check_repeatable(maps_of, (features,), model=self.explainer, name="explainer")
+            maps = maps_of((features,), None)
         return like_inputs((maps.to(images.dtype),), inputs)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._captum import GradientAttribution, log_usage
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs
+from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
@@ -17,7 +17,7 @@ from captum_alignment._core._inputs import (
     per_sample_dot,
 )
 from captum_alignment._core._nearest import nearest_rival
-from captum_alignment._core._rivals import NearestRival, check_candidates, concatenate
+from captum_alignment._core._rivals import NearestRival, check_candidates, concatenate, is_open
 from captum_alignment._core._scores import as_target, resolve_target
 
 
@@ -108,11 +108,13 @@ class LinearizedRobustness(GradientAttribution):
         return self._nearest(inputs, target, additional_forward_args).distance
 
     def _nearest(self, inputs: TensorOrTuple, target: Any, additional_forward_args: Any) -> NearestRival:
-        tensors = checked_inputs(self.forward_func, inputs)
+        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, self.internal_batch_size)
         classes = as_target(target, len(tensors[0]))
         parts = []
         for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
             graph = ScoreGraph(self.forward_func, x, args)
             classes_here = resolve_target(t, graph.scores)
             parts.append(nearest_rival(graph, classes_here, self.norm, self.candidates, self.generator))
-        return concatenate(parts)
+        found = concatenate(parts)
+        warn_of_flat(found.gradient, "their linearized robustness is inf or NaN", is_open(found.gap))
+        return found

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs
+from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     TensorOrTuple,
@@ -77,10 +77,11 @@ class Alignment:
 
     def __call__(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as `linear_analysis`."""
-        x = checked_inputs(self.forward_func, inputs)
+        x = checked_inputs(self.forward_func, inputs, additional_forward_args)
         graph = ScoreGraph(self.forward_func, x, additional_forward_args)
         classes = resolve_target(as_target(target, len(x[0])), graph.scores)
         gradient = graph.gradient(graph.one_hot(classes))
+        warn_of_flat(gradient, "their alignment is 0 or NaN")
         return alignment(tuple(t.detach() for t in x), gradient, norm=self.norm)
 
 

@@ -17,7 +17,7 @@ from captum_alignment._core._inputs import (
     batches,
     to_dataframe,
 )
-from captum_alignment._core._scores import as_target, compute_scores, resolve_target
+from captum_alignment._core._scores import as_scores, as_target, reported, resolve_target, run_output
 from captum_alignment._core._statistics import describe
 from captum_alignment.metrics._removal import Per, check_fraction, filling_for, importance_of, ranks, replaced
 
@@ -103,7 +103,7 @@ def deletion_curve(
     """
     if of not in get_args(Of):
         raise ValueError(f"of: got {of!r}, expected 'probability' or 'score'")
-    x = checked_inputs(forward_func, inputs)
+    x = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
     importance = importance_of(x, attributions, per, absolute)
     filling = filling_for(x, baseline)
     steps = [check_fraction(fraction) for fraction in fractions]
@@ -134,10 +134,15 @@ def _curve(
     filling: Tensors,
 ) -> tuple[Tensor, Tensor]:
     """The values (n, F) of one batch, and its target."""
-    whole = compute_scores(forward_func, x, args)
-    found = [compute_scores(forward_func, replaced(x, grid, order, step, filling, keep), args) for step in steps]
-    scores = torch.stack([*found, whole] if keep else [whole, *found], 1)
+    whole = run_output(forward_func, x, args)
+    found = [run_output(forward_func, replaced(x, grid, order, step, filling, keep), args) for step in steps]
+    outputs = [*found, whole] if keep else [whole, *found]
+    scores = torch.stack([as_scores(output, len(output)) for output in outputs], 1)
     scores = scores.to(accumulation_dtype(scores.dtype))
-    classes = resolve_target(target, whole)
-    values = scores.softmax(2) if of == "probability" else scores
+    if of == "score":
+        classes, weights = reported(whole, target)
+        values = scores * weights.unsqueeze(1)
+    else:
+        classes = resolve_target(target, as_scores(whole, len(whole)))
+        values = scores.softmax(2)
     return values[torch.arange(len(values)), :, classes], classes

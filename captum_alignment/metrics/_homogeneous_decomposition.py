@@ -12,7 +12,7 @@ from captum_alignment._core._gradients import checked_inputs
 from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, accumulation_dtype, per_sample_dot, ratio
 from captum_alignment._core._inputs import to_dataframe as as_dataframe
 from captum_alignment._core._nearest import nearest_rival
-from captum_alignment._core._scores import as_target, resolve_target
+from captum_alignment._core._scores import as_target, reported, resolve_target
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -138,7 +138,7 @@ def homogeneous_decomposition(
         raise ValueError(f"of: got {of!r}, expected 'score' or 'margin'")
     if of == "score" and rival is not None:
         raise ValueError("rival: only a margin has one, expected None or of='margin'")
-    tensors = checked_inputs(forward_func, inputs)
+    tensors = checked_inputs(forward_func, inputs, additional_forward_args)
     n = len(tensors[0])
     classes = as_target(target, n), _for_rival(as_target, rival, n)
     parts = [
@@ -167,20 +167,21 @@ def _for_rival(check: Callable[..., Any], *args: Any) -> Any:
 
 def _decompose(trace: Trace, target: Tensor | None, rival: Tensor | None, of: str) -> HomogeneousDecomposition:
     graph = trace.graph
-    classes = resolve_target(target, graph.scores)
-    weights = graph.one_hot(classes)
-    others = None
     scores = graph.scores.detach().to(accumulation_dtype(graph.scores.dtype))
-    score = scores.gather(1, classes.unsqueeze(1)).squeeze(1)
-    if of == "margin":
+    others = None
+    if of == "score":
+        classes, weights = reported(graph.output.detach(), target)
+    else:
+        classes = resolve_target(target, graph.scores)
         if rival is None:
             others = nearest_rival(graph, classes, 2.0).rival
         else:
             others = _for_rival(resolve_target, rival, scores)
         if (others == classes).any():
             raise ValueError("rival: got the target's own class, expected another one")
-        weights = weights - graph.one_hot(others)
-        score = score - scores.gather(1, others.unsqueeze(1)).squeeze(1)
+        weights = graph.one_hot(classes) - graph.one_hot(others)
+    # Not the product with the weights: a masked class has a score of -inf.
+    score = torch.where(weights == 0, 0, weights * scores).sum(1)
     n = len(score)
     gradient, terms = trace.gradient(weights, lambda constant, g: contribution(constant, g, n))
     linear = per_sample_dot(tuple(x.detach() for x in graph.inputs), gradient)

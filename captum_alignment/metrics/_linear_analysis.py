@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs
+from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
@@ -22,7 +22,7 @@ from captum_alignment._core._inputs import (
     unit,
 )
 from captum_alignment._core._nearest import nearest_rival
-from captum_alignment._core._rivals import check_candidates
+from captum_alignment._core._rivals import check_candidates, is_open
 from captum_alignment._core._scores import as_target, resolve_target
 from captum_alignment._core._statistics import all_finite, describe
 
@@ -131,15 +131,18 @@ def linear_analysis(
     """
     norm = check_norm(norm)
     check_candidates(candidates)
-    tensors = checked_inputs(forward_func, inputs)
+    tensors = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
     classes = as_target(target, len(tensors[0]))
     parts = [
         _analyse(ScoreGraph(forward_func, x, args), t, norm, candidates, generator)
         for x, t, args in batches(internal_batch_size, tensors, classes, additional_forward_args)
     ]
     scalars, gradients, binarized = zip(*parts, strict=True)
+    columns = {name: torch.cat([part[name] for part in scalars]) for name in scalars[0]}
+    warn_of_flat(join(gradients), "their alignment is 0 or NaN")
+    warn_of_flat(join(binarized), "their linearized robustness is inf or NaN", is_open(columns["gap"]))
     return LinearAnalysis(
-        **{name: torch.cat([part[name] for part in scalars]) for name in scalars[0]},
+        **columns,
         gradient=like_inputs(join(gradients), inputs),
         binarized_gradient=like_inputs(join(binarized), inputs),
     )

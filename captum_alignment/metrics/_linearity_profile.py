@@ -121,7 +121,7 @@ def linearity_profile(
     """
     norm = check_norm(norm)
     check_count("steps", steps)
-    tensors = checked_inputs(forward_func, inputs)
+    tensors = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
     ends = None
     if adversarials is not None:
         ends = as_tensors(adversarials, "adversarials")

@@ -124,7 +124,7 @@ def randomization_check(
     find_layer(model, "")  # a TypeError unless it is a module
     if layers is not None and len(layers) == 0:
         raise ValueError("layers: got no names, expected at least one, or None")
-    x = checked_inputs(model, inputs)
+    x = checked_inputs(model, inputs, additional_forward_args)
     device = x[0].device
     with torch.inference_mode(False), torch.enable_grad():
         copy = deepcopy(model)

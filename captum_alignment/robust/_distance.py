@@ -127,7 +127,7 @@ def adversarial_distance(
     """
     norm = check_norm(norm)
     chosen = resolve_attacks(attacks, norm)
-    tensors = checked_inputs(forward_func, inputs)
+    tensors = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
     bounds = resolve_bounds(forward_func, bounds)
     check_inside(tensors, bounds)
     classes = as_target(target, len(tensors[0]))

@@ -75,7 +75,7 @@ class FoolboxPerturbation(Perturbation):
         size = self.epsilon if epsilon is None else _check_epsilon(epsilon, least=0)
         if size is None and is_fixed_epsilon(self.attack):
             raise ValueError(f"epsilon: got None, but {type(self.attack).__name__} needs one")
-        tensors = checked_inputs(self.forward_func, inputs)
+        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args)
         check_inside(tensors, self.bounds)
         if size == 0:
             return like_inputs(tensors, inputs)

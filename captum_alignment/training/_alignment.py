@@ -19,8 +19,8 @@ def alignment_penalty(
     binarized alignment with the runner-up as the rival, divided by ‖x‖. It depends on how the inputs were normalised.
 
     Args:
-        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is one signed score Psi, treated as
-            (Psi/2, -Psi/2).
+        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is the logit Psi of class 1, treated as
+            (-Psi/2, Psi/2).
         inputs: the tensor or tuple of tensors (N, ...), requiring grad, that ``scores`` was computed from.
         target: the class of each sample, as in Captum; None is the predicted class.
         of: q is the target's score ("score"), the cross-entropy ("loss") or the margin to the runner-up ("margin").

@@ -20,7 +20,7 @@ def distillation_loss(scores: Tensor, target: Any, *, temperature: float) -> Ten
     1/T. A model that was trained at T is used at temperature 1.
 
     Args:
-        scores: (N, K); (N,) or (N, 1) is one signed score Psi, treated as (Psi/2, -Psi/2).
+        scores: (N, K); (N,) or (N, 1) is the logit Psi of class 1, treated as (-Psi/2, Psi/2).
         target: p, probabilities (N, K), or the class of each sample, as in Captum.
         temperature: T > 0; Papernot et al. try 1 to 100.
 

@@ -30,7 +30,7 @@ class Graph:
     """Scores that were computed from ``inputs``, and the gradients of what is computed from them.
 
     Attributes:
-        scores: (N, K) in at least float32; (N,) and (N, 1), one signed score Psi, have become (Psi/2, -Psi/2).
+        scores: (N, K) in at least float32; (N,) and (N, 1), the logit Psi of class 1, have become (-Psi/2, Psi/2).
         inputs: the tensors (N, ...), requiring grad, that the scores were computed from.
         gradients: those taken so far.
     """

@@ -27,8 +27,8 @@ def saliency_penalty(
     """direction · (1 - cos(T, g)) + magnitude · ‖g‖ of each sample, g = ∇ₓ q(x), on the graph that made ``scores``.
 
     Args:
-        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is one signed score Psi, treated as
-            (Psi/2, -Psi/2).
+        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is the logit Psi of class 1, treated as
+            (-Psi/2, Psi/2).
         inputs: the tensor or tuple of tensors (N, ...), requiring grad, that ``scores`` was computed from.
         target: the class of each sample, as in Captum; None is the predicted class.
         maps: T, signed maps in the shape of the inputs, e.g. of `saliency_targets`. A map of zeros has no direction;

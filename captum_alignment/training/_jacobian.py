@@ -16,8 +16,8 @@ def jacobian_penalty(
     """½‖J‖_F² of each sample, J = ∂scores/∂x, on the graph that made ``scores`` from ``inputs``.
 
     Args:
-        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is one signed score Psi, treated as
-            (Psi/2, -Psi/2).
+        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is the logit Psi of class 1, treated as
+            (-Psi/2, Psi/2).
         inputs: the tensor or tuple of tensors (N, ...), requiring grad, that ``scores`` was computed from.
         projections: None is exact, K backward passes. With an integer n, the unbiased estimate
             K/(2n) Σ ‖∂<v, scores>/∂x‖² over n directions v, uniform on the unit sphere: n backward passes.

@@ -30,8 +30,8 @@ def margin_penalty(
     differentiated twice.
 
     Args:
-        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is one signed score Psi, treated as
-            (Psi/2, -Psi/2).
+        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is the logit Psi of class 1, treated as
+            (-Psi/2, Psi/2).
         inputs: the tensor or tuple of tensors (N, ...), requiring grad, that ``scores`` was computed from.
         target: the true class of each sample, as in Captum; None is the predicted class.
         margin: the distance to the linearized boundary up to which a sample is penalised, in units of the input.

@@ -35,8 +35,8 @@ def input_gradient_penalty(
     over a batch, and so the weight that goes with it, does not depend on the batch size.
 
     Args:
-        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is one signed score Psi, treated as
-            (Psi/2, -Psi/2), so class 0 is Psi > 0.
+        scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is the logit Psi of class 1, treated as
+            (-Psi/2, Psi/2), so class 1 is Psi > 0.
         inputs: the tensor or tuple of tensors (N, ...), requiring grad, that ``scores`` was computed from. A tuple
             counts as one vector per sample.
         target: the class of each sample, as in Captum; None is the predicted class.

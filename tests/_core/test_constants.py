@@ -121,7 +121,7 @@ HOMOGENEOUS = {
     "max over features": lambda x: x.max(1, keepdim=True).values * torch.ones(2, dtype=x.dtype),
     "pool": lambda x: F.max_pool1d(x, 2) + F.avg_pool1d(x, 2),
     "masked": lambda x: x.masked_fill(MASK, 0),
-    "clamp as relu": lambda x: (x - x.mean()).clamp(min=0),
+    "clamp as relu": lambda x: (x - x.mean(1, keepdim=True)).clamp(min=0),
     "leaky": lambda x: F.leaky_relu(x - x.mean(1, keepdim=True)) + F.prelu(-x, torch.tensor(0.3, dtype=x.dtype)),
     "split": lambda x: x.chunk(2, 1)[0] * 3,
 }
@@ -140,7 +140,7 @@ def test_the_masks_of_attention_are_no_terms():
     x = torch.rand(3, 5, dtype=torch.float64)
     mask = torch.zeros(5, dtype=torch.float64).masked_fill(MASK[0], -torch.inf)
     for masked in (lambda x: x + mask, lambda x: x.masked_fill(MASK, -torch.inf)):
-        result = homogeneous_decomposition(lambda x, f=masked: f(x).softmax(1), x, 1)
+        result = homogeneous_decomposition(lambda x, f=masked: f(x).softmax(1) * 2, x, 1)
         assert result.by_parameter == {}
         assert result.residual.isfinite().all()
 
@@ -158,4 +158,4 @@ def test_of_a_layer_norm_the_bias():
 
 def test_functional_batch_norm_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="uses batch norm in training mode"):
-        homogeneous_decomposition(lambda x: F.batch_norm(x, None, None, training=True), torch.rand(4, 5))
+        homogeneous_decomposition(lambda x: F.batch_norm(x, None, None, training=True), torch.ones(4, 5))

@@ -8,7 +8,7 @@ from torch import nn
 
 from captum_alignment import LinearizedRobustness, linear_analysis
 from captum_alignment._core import _nearest, _sketch
-from tests.nets import assert_unchanged, snapshot
+from tests.nets import assert_unchanged, count_forward_passes, snapshot
 
 NORMS = [2, math.inf]
 
@@ -71,12 +71,10 @@ def test_bfloat16_agrees_where_bfloat16_can(loop):
 
 def test_model_passes_are_counted_truly():
     net, x = wide(), torch.randn(1, 40, dtype=torch.float64)
-    seen = {"forward": 0, "directions": 0, "backward": 0}
+    seen = {"backward": 0}
 
-    def count(module, args, output):
-        seen["forward"] += 1
-
-    net.register_forward_hook(count)
+    forwards: list[str] = []
+    count_forward_passes(net, forwards)
     net[0].register_full_backward_hook(lambda *_: seen.__setitem__("backward", seen["backward"] + 1))
     # Directions are dual numbers in vmapped forward passes: each look counts its directions, not its calls.
     looks = []
@@ -87,7 +85,7 @@ def test_model_passes_are_counted_truly():
         )
         result = linear_analysis(net, x)
     calls = sum(-(-c // 8) for c in looks)
-    assert result.model_passes.item() == (seen["forward"] - calls) + seen["backward"] + sum(looks)
+    assert result.model_passes.item() == (len(forwards) - calls) + seen["backward"] + sum(looks)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from captum_alignment.attr import FullGradient
 from captum_alignment.metrics import homogeneous_decomposition
 from tests import real
-from tests.nets import assert_unchanged, cnn, images, mlp, snapshot
+from tests.nets import assert_unchanged, cnn, count_forward_passes, images, mlp, snapshot
 
 
 def assert_complete(net, x):
@@ -163,7 +163,7 @@ def test_inside_noise_tunnel_and_captum_metrics():
 
 def test_one_forward_and_one_backward_pass():
     net, calls = cnn(), []
-    net.register_forward_hook(lambda *_: calls.append("forward"))
+    count_forward_passes(net, calls)
     net[0].register_full_backward_hook(lambda *_: calls.append("backward"))
     FullGradient(net).attribute(images(), return_convergence_delta=True)
     assert calls == ["forward", "backward"]

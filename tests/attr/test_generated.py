@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from captum_alignment.attr import GeneratedAttribution
 from captum_alignment.training import Explainer
-from tests.nets import assert_unchanged, cnn, images, snapshot
+from tests.nets import assert_unchanged, cnn, count_forward_passes, images, snapshot
 
 
 def decoder(channels=8, out=2):
@@ -33,8 +33,8 @@ def test_is_the_explainer_on_the_features_resized_to_the_image(layer):
 
 def test_takes_one_forward_pass_and_no_backward():
     method, calls = generated(), []
-    method.forward_func.register_forward_hook(lambda *_: calls.append("model"))
-    method.explainer.register_forward_hook(lambda *_: calls.append("explainer"))
+    count_forward_passes(method.forward_func, calls, "model")
+    count_forward_passes(method.explainer, calls, "explainer")
     x = images().requires_grad_()
     method.attribute(x, target=1)
     assert calls == ["model", "explainer"]
@@ -135,7 +135,7 @@ def test_training_mode_and_other_inputs_are_refused():
     with pytest.raises(ValueError, match=r"inputs: got shapes \[\(2, 128\)\], expected one batch of images"):
         method.attribute(x.flatten(1))
     method.explainer.train()
-    with pytest.raises(ValueError, match=r"explainer: batch norm '0\.1' is in training mode.*call explainer\.eval"):
+    with pytest.raises(ValueError, match=r"explainer: BatchNorm2d '0\.1'.* in training mode.*call explainer\.eval"):
         method.attribute(x)
     method.forward_func.train()
     with pytest.raises(ValueError, match=r"forward_func: .* is in training mode.*call model\.eval"):

@@ -10,7 +10,7 @@ from torch import nn
 from captum_alignment import Alignment, alignment
 from captum_alignment.metrics import alignment_null
 from tests import literal
-from tests.nets import TwoInputs, cnn, images, mlp, two_inputs
+from tests.nets import TwoInputs, cnn, count_forward_passes, images, mlp, two_inputs
 
 NORMS = [1, 2, math.inf]
 DUAL = {1: math.inf, 2: 2, math.inf: 1}
@@ -94,7 +94,7 @@ def test_alpha_of_a_model_is_the_literal_one(norm):
 
 def test_alpha_takes_one_forward_and_one_backward_pass():
     net, calls = mlp(), []
-    net.register_forward_hook(lambda *_: calls.append("forward"))
+    count_forward_passes(net, calls)
     net[1].register_full_backward_hook(lambda *_: calls.append("backward"))
     Alignment(net)(torch.rand(3, 6, dtype=torch.float64))
     assert calls == ["forward", "backward"]

@@ -64,7 +64,8 @@ def test_constant_maps_lose_nested_features():
     seen = []
 
     def scores(x):
-        seen.append(x == 0)
+        if len(x) == 5:  # the check of single samples apart
+            seen.append(x == 0)
         return torch.stack([x.sum(1), -x.sum(1)], 1)
 
     deletion_curve(scores, torch.ones(5, 20), torch.ones(5, 20), baseline=0, fractions=(0.3, 0.6))

@@ -8,7 +8,7 @@ from torch import nn
 from captum_alignment import linear_analysis
 from captum_alignment.metrics import homogeneous_decomposition
 from tests import literal, real
-from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
+from tests.nets import TwoInputs, assert_unchanged, cnn, count_forward_passes, images, mlp, snapshot, two_inputs
 
 
 def assert_is_literal(result, net, inputs):
@@ -174,7 +174,7 @@ def test_the_margin_among_many_classes():
 
 def test_one_forward_and_one_backward_pass():
     net, calls = cnn(), []
-    net.register_forward_hook(lambda *_: calls.append("forward"))
+    count_forward_passes(net, calls)
     net[0].register_full_backward_hook(lambda *_: calls.append("backward"))
     homogeneous_decomposition(net, images())
     assert calls == ["forward", "backward"]

@@ -6,7 +6,7 @@ from torch import nn
 
 from captum_alignment import linear_analysis
 from tests import literal
-from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
+from tests.nets import TwoInputs, assert_unchanged, cnn, count_forward_passes, images, mlp, snapshot, two_inputs
 
 NORMS = [1, 2, math.inf]
 
@@ -77,7 +77,7 @@ def test_one_signed_linear_score_makes_all_three_equal(outputs):
     r = linear_analysis(line if outputs else lambda x: line(x).squeeze(1), x)
     torch.testing.assert_close(r.alignment, r.linearized_robustness)
     torch.testing.assert_close(r.binarized_alignment, r.linearized_robustness)
-    assert r.target.tolist() == (line(x).flatten() < 0).long().tolist()
+    assert r.target.tolist() == (line(x).flatten() > 0).long().tolist()
 
 
 def test_batch_split_and_permutation():
@@ -108,7 +108,7 @@ def test_dtypes(dtype, tolerance):
 
 def test_one_forward_and_k_backward_passes():
     net, calls = mlp(k=7), []
-    net.register_forward_hook(lambda *_: calls.append("forward"))
+    count_forward_passes(net, calls)
     net[1].register_full_backward_hook(lambda *_: calls.append("backward"))
     r = linear_analysis(net, torch.rand(3, 6, dtype=torch.float64))
     assert calls == ["forward"] + 7 * ["backward"]
@@ -140,9 +140,11 @@ def test_ties_zero_gradients_and_masked_classes():
     def constant_margin(x):
         return torch.stack([x.sum(1) + 1, x.sum(1)], 1)
 
-    r = linear_analysis(constant_margin, torch.rand(3, 2))
+    with pytest.warns(UserWarning, match=r"gradient is zero for 3 of 3 samples \(the first at index 0\)"):
+        r = linear_analysis(constant_margin, torch.rand(3, 2))
     assert r.linearized_robustness.isposinf().all()
-    r = linear_analysis(constant_margin, torch.rand(3, 2), 1)
+    with pytest.warns(UserWarning, match="no sign of robustness"):
+        r = linear_analysis(constant_margin, torch.rand(3, 2), 1)
     assert r.linearized_robustness.isneginf().all()
 
     def masked(x):
@@ -156,7 +158,8 @@ def test_a_nan_gradient_is_not_hidden():
     def undefined_at_zero(x):
         return torch.stack([x.sum(1) + 3, (x[:, 0] * x[:, 0]).sqrt(), x[:, 1]], 1)
 
-    r = linear_analysis(undefined_at_zero, torch.tensor([[0.0, 0.5], [0.2, 0.5]]))
+    with pytest.warns(UserWarning, match="gradient is not finite for 1 of 2 samples"):
+        r = linear_analysis(undefined_at_zero, torch.tensor([[0.0, 0.5], [0.2, 0.5]]))
     assert r.linearized_robustness[0].isnan()
     assert r.linearized_robustness[1].isfinite()
 

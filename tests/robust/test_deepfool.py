@@ -5,7 +5,7 @@ import pytest
 import torch
 from foolbox import attacks as fb
 
-from captum_alignment import adversarial_distance
+from captum_alignment import Shared, adversarial_distance
 from captum_alignment.robust import DeepFool
 from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
 
@@ -73,7 +73,7 @@ def test_arguments_as_long_as_a_group_are_still_shared(monkeypatch):
         return net(x + shift.sum(0))
 
     def found():
-        return adversarial_distance(shifted, x, None, shift, attacks=DeepFool(), bounds=(-9, 9)).distance
+        return adversarial_distance(shifted, x, None, Shared(shift), attacks=DeepFool(), bounds=(-9, 9)).distance
 
     together = found()
     assert together.isfinite().all()
@@ -154,7 +154,7 @@ def test_no_pass_has_more_rows_than_the_caller_s_batch(arguments):
         return net(x) / scale
 
     found = adversarial_distance(
-        one, x, None, arguments, attacks=DeepFool(), bounds=(-9, 9), internal_batch_size=1, refine=False
+        one, x, None, Shared(arguments), attacks=DeepFool(), bounds=(-9, 9), internal_batch_size=1, refine=False
     )
     expected = adversarial_distance(net, x, None, attacks=DeepFool(), bounds=(-9, 9), refine=False)
     assert expected.distance.isfinite().all()

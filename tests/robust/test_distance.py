@@ -283,7 +283,7 @@ def test_dtypes(dtype):
 
 def test_binary_classifier():
     line = nn.Linear(4, 1, dtype=torch.float64)
-    x = torch.rand(6, 4, dtype=torch.float64)
+    x = 4 * torch.rand(6, 4, dtype=torch.float64) - 2
     result = adversarial_distance(line, x, bounds=WIDE)
     torch.testing.assert_close(
         result.distance, (line(x).abs() / line.weight.norm()).flatten().detach(), rtol=1e-2, atol=0

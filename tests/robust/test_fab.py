@@ -46,7 +46,7 @@ def test_in_plain_foolbox_code(norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_constant_scores_fail_honestly(norm):
     def net(x):
-        return torch.tensor([1.0, 0.0]) + 0 * x.sum(1, keepdim=True)
+        return torch.tensor([2.0, 0.0]) + 0 * x.sum(1, keepdim=True)
 
     assert adversarial_distance(net, torch.rand(3, 4), attacks=FAB(norm=norm), norm=norm).distance.isposinf().all()
 

@@ -53,7 +53,7 @@ def test_epsilon_limits_attacks_of_both_kinds():
 def test_a_failed_attack_returns_the_clean_input():
     class Constant(nn.Module):
         def forward(self, x):
-            return torch.stack([1 + 0 * x.sum((1, 2, 3)), 0 * x.sum((1, 2, 3))], 1)
+            return torch.stack([2 + 0 * x.sum((1, 2, 3)), 0 * x.sum((1, 2, 3))], 1)
 
     x = torch.rand(3, 1, 4, 4)
     # Carlini-Wagner claims all-zero images here, and others are NaN.

@@ -13,7 +13,7 @@ def each_sample(net, inputs, target):
         x = sample.clone().requires_grad_()
         z = net(x.unsqueeze(0)).squeeze(0)
         if z.ndim == 0 or len(z) == 1:
-            z = torch.stack([z.reshape(()) / 2, -z.reshape(()) / 2])
+            z = torch.stack([-z.reshape(()) / 2, z.reshape(()) / 2])
 
         def gradient(value, x=x):
             return torch.autograd.grad(value, x, create_graph=True)[0].flatten()

@@ -32,7 +32,7 @@ def literal(net, inputs, target, of, norm, squared):
         x = sample.clone().requires_grad_()
         z = net(x.unsqueeze(0)).squeeze(0)
         if z.ndim == 0 or len(z) == 1:
-            z = torch.stack([z.reshape(()) / 2, -z.reshape(()) / 2])
+            z = torch.stack([-z.reshape(()) / 2, z.reshape(()) / 2])
         others = [z[j] for j in range(len(z)) if j != t]
         q = {
             "loss": -torch.log(z[t].exp() / z.exp().sum()),
