@@ -33,7 +33,6 @@ class DifferenceGraph(Graph):
         self._model, self._step = model, step
         self._random = _random_state(inputs[0].device)
         super().__init__(self._run(inputs), inputs)
-        self._keeps_graph = True
         self._quantities: list[Quantity] = []
 
     def complete(self, penalties: Tensor) -> Tensor:
@@ -50,18 +49,6 @@ class DifferenceGraph(Graph):
     def _gradient(self, quantity: Quantity) -> Tensors:
         self._quantities.append(quantity)
         return tuple(g.detach().requires_grad_() for g in self.plain_gradient(quantity))
-
-    def plain_gradient(self, quantity: Quantity) -> Tensors:
-        if self._keeps_graph:
-            try:
-                return super().plain_gradient(quantity)
-            except RuntimeError as error:
-                if "donated buffers" not in str(error):
-                    raise
-                self._keeps_graph = False
-        # A compiled model may overwrite what its backward pass needs: a gradient then takes a forward pass of its own.
-        again = quantity(self._scores_at(self.inputs))
-        return torch.autograd.grad(again.sum(), self.inputs, materialize_grads=True)
 
     def _scores_at(self, inputs: Tensors) -> Tensor:
         with _replayed(self._random, inputs[0].device):

@@ -147,7 +147,6 @@ class ExplainerTraining(Regularizer):
 
     def _graph(self, model: Any, leaves: Tensors) -> Graph:
         inputs = tuple(x.detach() for x in leaves)  # no gradient with respect to the input is needed
-        # Compiled modules would pass the hook by.
         with twice_differentiable(model), kept_buffers(model):
             scores, features = with_features(lambda: compute_scores(model, inputs), model, self.layer)
         return _FeatureGraph(scores, inputs, features)

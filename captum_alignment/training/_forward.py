@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from captum_alignment._core._scores import modules_behind
+from captum_alignment._core._model import modules_behind
 
 _COMPILED = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
 
@@ -45,15 +45,12 @@ def kept_buffers(model: Any) -> Iterator[None]:
 @contextmanager
 def twice_differentiable(model: Any) -> Iterator[None]:
     """Forward passes keep to what can be differentiated twice: the plain attention kernel, no cuDNN for recurrent
-    layers, and modules that torch.compile has wrapped as they were before.
+    layers.
     """
-    modules = modules_of(model)
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(isinstance(module, nn.RNNBase) for module in modules):
+        if any(isinstance(module, nn.RNNBase) for module in modules_of(model)):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        if is_compiled(modules):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
@@ -77,5 +74,4 @@ def evaluating(model: Any) -> Iterator[None]:
 
 def modules_of(model: Any) -> list[nn.Module]:
     """Every module that a callable runs, as far as they can be seen."""
-    owners = [model.module] if isinstance(model, ScoresOf) else modules_behind(model)
-    return list(dict.fromkeys(module for owner in owners for module in owner.modules()))
+    return list(dict.fromkeys(module for owner in modules_behind(model) for module in owner.modules()))

@@ -32,13 +32,12 @@ class RegularizationCallback(Callback):
 
     With ``forward="own"`` the regularizer calls the module (its `forward`, or ``scores``) a second time: new dropout
     masks, all buffers left alone. Under ``16-mixed`` that pass runs in float32, because unscaled input gradients
-    underflow in float16. Of a compiled module it runs what was there before torch.compile, or with
-    ``method="finite-difference"`` the compiled module itself.
+    underflow in float16. Of a compiled module it runs what was there before torch.compile.
 
     Precision, gradient scaling, accumulation and DDP are accounted for. The backward pass starts from loss + term, a
-    new tensor: the loss that the module returns and logs stays its own. The term, before any scaling, is logged at
-    every step under the regularizer's ``name``, and the mean norm of its input gradients as ``<name>_gradient_norm``;
-    a second callback with a regularizer of that name logs ``<name>_2``. Chance is in the trainer's checkpoints.
+    new tensor: the module's own loss stays as it is. The term, before any scaling, is logged at every step under the
+    regularizer's ``name`` (that of a second such callback as ``<name>_2``), and the mean norm of its input gradients as
+    ``<name>_gradient_norm``. The state of its generator is in the trainer's checkpoints.
 
     Args:
         regularizer: e.g. `LocalLipschitz`.
@@ -102,10 +101,9 @@ class RegularizationCallback(Callback):
         self.regularizer, self.schedule, self.unpack = regularizer, schedule, unpack
         self.forward: Literal["shared", "own"] = forward
         self.reduction, self.layer, self.scores = check_reduction(reduction), layer, scores
-        self.backward = backward
-        self.name = regularizer.name
+        self.backward, self.name = backward, regularizer.name
         self._unchecked = check and forward == "shared"
-        self._factor, self._backwards, self._missing = 0.0, 0, False
+        self._factor, self._backwards, self._skipped = 0.0, 0, 0
         self._batch: Any = None
         self._inputs: list[Tensor] = []
         self._undo = ExitStack()
@@ -114,10 +112,9 @@ class RegularizationCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             _check_trainer(trainer, pl_module, self.forward)
-            earlier = trainer.callbacks[: trainer.callbacks.index(self)]  # pyright: ignore[reportAttributeAccessIssue]
-            same = [c for c in earlier if isinstance(c, RegularizationCallback)]
-            same = [c for c in same if c.regularizer.name == self.regularizer.name]
-            self.name = self.regularizer.name + (f"_{len(same) + 1}" if same else "")
+            ours: list[Any] = [c for c in trainer.callbacks if isinstance(c, RegularizationCallback)]  # pyright: ignore
+            earlier = [c.regularizer.name for c in ours[: ours.index(self)]].count(self.regularizer.name)
+            self.name = self.regularizer.name + (f"_{earlier + 1}" if earlier else "")
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -130,6 +127,7 @@ class RegularizationCallback(Callback):
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._leave_batch()  # Lightning ends no batch that the module's own hook skipped
+        self._skipped = 0 if batch_idx == 0 else self._skipped
         self._factor = check_factor(self.schedule(trainer.global_step), "schedule") if self.schedule else 1.0
         if not self._active:
             return
@@ -168,10 +166,10 @@ class RegularizationCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._active and not pl_module.automatic_optimization:
+        if self._active and not pl_module.automatic_optimization and self._backwards <= self.backward:
             # A step without any backward pass may be one that the module skips; an epoch of them is not.
-            self._missing = self._backwards == 0 and (self._missing or batch_idx == 0)
-            if self._backwards <= self.backward and (self._backwards or (self._missing and trainer.is_last_batch)):
+            self._skipped += self._backwards == 0
+            if self._backwards or self._skipped == trainer.num_training_batches:
                 raise ValueError(
                     f"backward: got {self.backward}, counted from 0, but training_step called self.manual_backward "
                     f"{self._backwards} times"
@@ -234,7 +232,7 @@ def _check_trainer(trainer: Trainer, module: LightningModule, forward: str) -> N
     if forward == "shared" and is_compiled(module.modules()):
         raise ValueError(
             "model: is compiled by torch.compile, which has no double backward; expected forward='own', which runs the "
-            "module as it was before, or the compiled one with method='finite-difference'"
+            "module as it was before"
         )
 
 

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 #: How far the gradients of half a batch may be from those of the whole, relative to their norm.
 _TOLERANCE = 0.01
-#: The same for the ratio of their norms, where chance in the training step makes them differ.
+#: Ratios of their norms that get a warning at most, as chance in the training step makes them differ, too.
 _COARSE = 1.5
 
 
@@ -78,20 +78,27 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
         return True
     if whole is None or again is None or of_half is None or not (whole + again).isfinite().all():
         return False
-    sizes = whole.norm(), of_half.norm()
-    ratio = float(sizes[0] / sizes[1])
-    if (whole - again).norm() <= _TOLERANCE * sizes[0]:
-        wrong = bool((whole - of_half).norm() > _TOLERANCE * max(sizes))
-    else:
-        wrong = not 1 / _COARSE < ratio < _COARSE
-    if wrong:
-        looks = " (it looks like a sum)" if asked.reduction == "mean" and abs(ratio * half / n - 1) < _TOLERANCE else ""
+    ratio = float(whole.norm() / of_half.norm())
+    random_step = bool((whole - again).norm() > _TOLERANCE * whole.norm())
+    parallel = random_step or bool((whole - ratio * of_half).norm() <= _TOLERANCE * whole.norm())
+    seen = (
+        f"reduction: got {asked.reduction!r}, but {half} of {n} samples have other input gradients in the whole batch than "
+        f"by themselves, {ratio:.3g} times as large"
+    )
+    if not parallel or not 1 / _COARSE < ratio < _COARSE:
+        is_sum = asked.reduction == "mean" and abs(ratio * half / n - 1) < _TOLERANCE
         raise ValueError(
-            f"reduction: got {asked.reduction!r}, but in half of the batch the losses of the same samples have other "
-            f"input gradients: over {half} of {n} samples, {ratio:.3g} times as large in the whole{looks}. Expected "
-            "'mean', 'sum' or a function of the batch, as the loss is reduced; where samples depend on each other "
-            "(mixup in the step, a contrastive loss) forward='own', or check=False to penalise such gradients"
+            f"{seen}{' (the loss looks like a sum)' if is_sum else ''}; expected 'mean', 'sum' or a function of the batch, "
+            "as the loss is reduced. Where samples depend on each other (mixup in the step, a contrastive loss): "
+            "forward='own', or check=False to penalise such gradients"
         )
+    if not random_step and abs(ratio - 1) > _TOLERANCE:
+        warnings.warn(
+            f"{seen}: the weight of the term varies so much from batch to batch (class weights, ignore_index, a root "
+            "of the mean?); a function that returns, for a batch, what the sum of the losses is divided by keeps it",
+            stacklevel=2,
+        )
+        return True
     _log.info("%s: the loss is reduced as reduction=%r says, by %d of %d samples", asked.name, asked.reduction, half, n)
     return True
 

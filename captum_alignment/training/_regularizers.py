@@ -30,10 +30,10 @@ class Regularizer(ABC):
 
     Args:
         weight: at least 0.
-        method: "double-backward" differentiates the input gradients exactly: attention keeps to its plain kernel, a
-            compiled model runs as it was before, and sharded models (FSDP) cannot be used. "finite-difference" does
-            without a second derivative, at the price of one more forward pass per gradient, in at least float32 and
-            outside autocast: the value is exact and its parameter gradient right up to O(step).
+        method: "double-backward" differentiates the input gradients exactly: attention keeps to its plain kernel, and
+            sharded models (FSDP) cannot be used. "finite-difference" does without a second derivative, at the price of
+            one more forward pass per gradient, in at least float32 and outside autocast: the value is exact and its
+            parameter gradient right up to O(step).
         step: the l_2 length of a finite-difference step in units of the input; 0.01 for inputs in [0, 1].
 
     Attributes:
