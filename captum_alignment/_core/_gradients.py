@@ -54,10 +54,17 @@ class ScoreGraph:
 
     def gradient(self, weights: Tensor) -> Tensors:
         """∇_x <weights, scores> (weights (N, K)): one backward pass; samples do not mix."""
+        weights = weights.to(self.scores.dtype)
         with torch.inference_mode(False):
-            found = torch.autograd.grad(
-                self.scores, self.inputs, weights.to(self.scores.dtype), retain_graph=True, allow_unused=True
-            )
+            try:
+                found = torch.autograd.grad(self.scores, self.inputs, weights, retain_graph=True, allow_unused=True)
+            except RuntimeError as error:
+                if "use_reentrant" not in str(error):
+                    raise
+                raise ValueError(
+                    "forward_func: uses checkpoints with use_reentrant=True, which allow no gradient of inputs; "
+                    "expected use_reentrant=False, or none in eval mode"
+                ) from None
         if all(part is None for part in found):
             raise ValueError("forward_func: its scores do not depend on the inputs, so they have no gradient")
         return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(found, self.inputs, strict=True))

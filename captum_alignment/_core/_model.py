@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import CodeType
 from typing import Any
-from unittest.mock import patch
 
 import torch
-import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -83,12 +81,12 @@ def is_quantised(forward_func: Any) -> bool:
 def call(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Any:
     """What the model returns for ``inputs``, however it works inside.
 
-    It gets copies, because its first operation may work in place; compiled code runs uncompiled, because its backward
-    allows one call alone; and reentrant checkpoints run directly, because they refuse the gradient of an input.
+    It gets copies, because its first operation may work in place, and compiled code runs uncompiled, because its
+    backward allows one call alone.
     """
     copies = tuple(x.clone() for x in inputs)
     args = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
-    with _plainly():
+    with _uncompiled():
         return forward_func(*copies, *map(_opened, () if additional_forward_args is None else args))
 
 
@@ -121,12 +119,11 @@ class _Together:
                     self._context.__exit__(None, None, None)
 
 
-class _Direct:
-    """In the place of torch's `CheckpointFunction`: what it runs, run like anything else."""
+_eager = _Together(lambda: torch.compiler.set_stance("force_eager"))
 
-    @staticmethod
-    def apply(function: Callable[..., Any], _preserve_rng_state: bool, *args: Any) -> Any:
-        return function(*args)
+
+def _uncompiled() -> AbstractContextManager[None]:
+    return _eager() if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def without_recomputing() -> AbstractContextManager[Any]:
@@ -143,14 +140,3 @@ def _kept(saved: tuple[Tensor, int]) -> Tensor:
     if tensor._version != version:
         raise RuntimeError("forward_func: an operation in place has overwritten what a gradient needs")
     return tensor
-
-
-_eager = _Together(lambda: torch.compiler.set_stance("force_eager"))
-_unwound = _Together(lambda: patch.object(torch.utils.checkpoint, "CheckpointFunction", _Direct))
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """Neither torch.compile nor reentrant checkpointing has a part in what runs inside."""
-    with _eager() if "torch._dynamo" in sys.modules else nullcontext(), _unwound():
-        yield

@@ -136,11 +136,12 @@ def as_target(target: Any, n: int) -> Tensor | None:
         target = torch.tensor([int(item) for item in target], dtype=torch.long)
     if isinstance(target, (int, np.integer, np.ndarray)) and not isinstance(target, bool):
         target = torch.as_tensor(target)
-    if not isinstance(target, Tensor) or target.is_complex() or target.dtype == torch.bool:
+    if isinstance(target, Tensor) and target.is_floating_point() and target.shape == (n, 1):
+        target = target.squeeze(1)
+    soft = isinstance(target, Tensor) and target.is_floating_point() and target.ndim > 1
+    if not isinstance(target, Tensor) or soft or target.is_complex() or target.dtype == torch.bool:
         what = f"a tensor of {target.dtype}" if isinstance(target, Tensor) else f"{type(target).__name__} {target!r}"
         raise TypeError(f"target: got {what}, expected class indices: {_CLASSES}")
-    if target.is_floating_point() and target.shape == (n, 1):
-        target = target.squeeze(1)
     if target.ndim > 1 or (target.ndim == 1 and len(target) not in (1, n)):
         raise ValueError(f"target: got shape {tuple(target.shape)}, expected one class, or one for each of {n} samples")
     target = target if target.is_floating_point() else target.long()
