@@ -82,14 +82,14 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
     random_step = bool((whole - again).norm() > _TOLERANCE * whole.norm())
     parallel = random_step or bool((whole - ratio * of_half).norm() <= _TOLERANCE * whole.norm())
     seen = (
-        f"reduction: got {asked.reduction!r}, but {half} of {n} samples have other input gradients in the whole batch than "
-        f"by themselves, {ratio:.3g} times as large"
+        f"reduction: got {asked.reduction!r}, but {half} of {n} samples have other input gradients in the whole batch "
+        f"than by themselves, {ratio:.3g} times as large"
     )
     if not parallel or not 1 / _COARSE < ratio < _COARSE:
         is_sum = asked.reduction == "mean" and abs(ratio * half / n - 1) < _TOLERANCE
         raise ValueError(
-            f"{seen}{' (the loss looks like a sum)' if is_sum else ''}; expected 'mean', 'sum' or a function of the batch, "
-            "as the loss is reduced. Where samples depend on each other (mixup in the step, a contrastive loss): "
+            f"{seen}{' (the loss looks like a sum)' if is_sum else ''}; expected 'mean', 'sum' or a function of the "
+            "batch, as it is reduced. Where samples depend on each other (mixup in the step, a contrastive loss), "
             "forward='own', or check=False to penalise such gradients"
         )
     if not random_step and abs(ratio - 1) > _TOLERANCE:
