@@ -50,6 +50,7 @@ from captum_alignment.training._distillation import Distillation, distillation_l
 from captum_alignment.training._explainer import Explainer, ExplainerTraining, explainer_loss
 from captum_alignment.training._interpretation import InterpretationRegularizer, saliency_penalty
 from captum_alignment.training._jacobian import JacobianRegularizer, jacobian_penalty
+from captum_alignment.training._layer_inputs import LayerInputs
 from captum_alignment.training._margin import LargeMargin, margin_penalty
 from captum_alignment.training._penalties import input_gradient_penalty
 from captum_alignment.training._regularizers import LocalLipschitz, Regularizer
@@ -58,7 +59,7 @@ from captum_alignment.training._targets import SaliencyTargets, permute_maps, sa
 if TYPE_CHECKING:
     from captum_alignment.training._adversarial_callback import AdversarialTraining
     from captum_alignment.training._lightning import LipschitzRegularization, RegularizationCallback
-    from captum_alignment.training._skorch import SkorchRegularization
+    from captum_alignment.training._skorch import SkorchAdversarialTraining, SkorchRegularization
 
 __all__ = [
     "AdversarialTraining",
@@ -70,11 +71,13 @@ __all__ = [
     "JacobianRegularizer",
     "L2SignPGD",
     "LargeMargin",
+    "LayerInputs",
     "LipschitzRegularization",
     "LocalLipschitz",
     "RegularizationCallback",
     "Regularizer",
     "SaliencyTargets",
+    "SkorchAdversarialTraining",
     "SkorchRegularization",
     "adversarial_examples",
     "alignment_penalty",
@@ -95,6 +98,7 @@ _CALLBACKS = {
     "AdversarialTraining": ("captum_alignment.training._adversarial_callback", "study"),
     "LipschitzRegularization": ("captum_alignment.training._lightning", "study"),
     "RegularizationCallback": ("captum_alignment.training._lightning", "study"),
+    "SkorchAdversarialTraining": ("captum_alignment.training._skorch", "skorch"),
     "SkorchRegularization": ("captum_alignment.training._skorch", "skorch"),
 }
 

@@ -22,7 +22,7 @@ def unpack_pair(batch: Any) -> tuple[Any, ...]:
 def unpacked(batch: Any, unpack: Unpack | None) -> tuple[Any, ...]:
     """``(inputs, target, *extras)`` of a batch, with several inputs as a tuple."""
     found = (unpack or unpack_pair)(batch)
-    if not isinstance(found, tuple) or len(found) < 2:
+    if not isinstance(found, (tuple, list)) or len(found) < 2:
         raise TypeError(f"unpack: returned {type(found).__name__}, expected a tuple (inputs, target, *extras)")
     inputs, *rest = found
     # The default collate function makes lists of tuples.

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._inputs import Tensors, per_sample_norm, per_sample_scale, unit
-from captum_alignment._core._scores import compute_scores
-from captum_alignment.training._forward import kept_buffers
+from captum_alignment.training._forward import kept_buffers, scores_of
 from captum_alignment.training._graph import Graph, Quantity
 
 
@@ -56,7 +55,7 @@ class DifferenceGraph(Graph):
 
     def _run(self, inputs: Tensors) -> Tensor:
         with kept_buffers(self._model):  # every pass starts from the same ones
-            return _full_precision(compute_scores(self._model, inputs))
+            return _full_precision(scores_of(self._model, inputs))
 
     def _slope(self, quantity: Quantity, directions: Tensors) -> Tensor:
         """<v, ∇ₓ q> (N,) by a step of length h along each sample's v."""

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from captum_alignment._core._inputs import Tensors
 from captum_alignment._core._model import modules_behind
+from captum_alignment._core._scores import compute_scores, run_scores
 
 _COMPILED = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
 
@@ -23,7 +25,17 @@ class ScoresOf:
         self.module, self.scores = module, scores
 
     def __call__(self, *inputs: Tensor) -> Any:
-        return self.scores(self.module, inputs if len(inputs) > 1 else inputs[0])
+        return self.scores(self.module, inputs[0] if len(inputs) == 1 else inputs)
+
+
+def scores_of(model: Any, inputs: Tensors) -> Tensor:
+    """Scores (N, K) of a model in training, as of `compute_scores`.
+
+    One logit is turned into two scores before they are looked at: those of a young net often keep to [0, 1] without
+    being probabilities.
+    """
+    scores = run_scores(model, inputs)
+    return compute_scores(lambda *_: scores, inputs)
 
 
 @contextmanager

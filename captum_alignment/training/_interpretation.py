@@ -84,6 +84,8 @@ class InterpretationRegularizer(Regularizer):
         method: Method = "double-backward",
         step: float = 0.01,
     ):
+        self.magnitude_over: Over
+        self.of: Of
         self.direction, self.magnitude, self.magnitude_over, self.of = _check(direction, magnitude, magnitude_over, of)
         super().__init__(float(direction > 0 or magnitude > 0), method=method, step=step)
 

@@ -54,7 +54,7 @@ class RegularizationCallback(Callback):
             `training_step` three times more and puts back what the module held. False where that cannot be, or where
             the loss of one sample is meant to depend on the others.
         layer: of a shared forward, the name of a submodule whose output (N, ...) stands for the inputs, e.g.
-            ``"net.embedding"`` for tokens, which have no gradient.
+            ``"net.embedding"`` for tokens, which have no gradient. Outputs of several runs count as one vector.
         scores: of an own forward, ``scores(module, inputs)`` returns them where the module's `forward` does not: a
             discriminator, a dictionary, an output object.
         backward: with manual optimization, which call of `manual_backward` in each training step gets the term, counted
@@ -100,8 +100,8 @@ class RegularizationCallback(Callback):
             raise ValueError(f"backward: got {backward!r}, expected the index of a call of manual_backward, 0 or more")
         self.regularizer, self.schedule, self.unpack = regularizer, schedule, unpack
         self.forward: Literal["shared", "own"] = forward
-        self.reduction, self.layer, self.scores = check_reduction(reduction), layer, scores
-        self.backward, self.name = backward, regularizer.name
+        self.reduction: Reduction = check_reduction(reduction)
+        self.layer, self.scores, self.backward, self.name = layer, scores, backward, regularizer.name
         self._unchecked = check and forward == "shared"
         self._factor, self._backwards, self._skipped = 0.0, 0, 0
         self._batch: Any = None

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm, per_sample_norm
-from captum_alignment._core._scores import compute_scores
 from captum_alignment.training._differences import DifferenceGraph
 from captum_alignment.training._distributed import check_reduced, unwrapped
-from captum_alignment.training._forward import kept_buffers, twice_differentiable
+from captum_alignment.training._forward import kept_buffers, scores_of, twice_differentiable
 from captum_alignment.training._graph import Count, Graph, loss_gradients
 from captum_alignment.training._penalties import Of, check_of, gradient_penalty, gradient_size
 
@@ -99,7 +98,7 @@ class Regularizer(ABC):
     def _graph(self, model: Any, leaves: Tensors) -> Graph:
         if self.method == "double-backward":
             with twice_differentiable(model), kept_buffers(model):
-                return Graph(compute_scores(model, leaves), leaves)
+                return Graph(scores_of(model, leaves), leaves)
         with torch.autocast(leaves[0].device.type, enabled=False):
             return DifferenceGraph(model, leaves, self.step)
 

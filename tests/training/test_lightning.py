@@ -46,14 +46,14 @@ class Module(LightningModule):
 class Recorder(Callback):
     """The gradients of each optimizer step and the term logged at each batch."""
 
-    def __init__(self):
-        self.gradients, self.terms = [], []
+    def __init__(self, name="local_lipschitz"):
+        self.name, self.gradients, self.terms = name, [], []
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         self.gradients.append(flat_gradients(pl_module))
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.terms.append(trainer.callback_metrics["local_lipschitz"].item())
+        self.terms.append(trainer.callback_metrics[self.name].item())
 
 
 class Batches:
@@ -74,12 +74,12 @@ def flat_gradients(module):
     return torch.cat([p.grad.flatten().clone() for p in module.parameters() if p.grad is not None])
 
 
-def fit(module, data, *callbacks, **options):
+def fit(module, data, *callbacks, max_epochs=1, resume=None, **options):
     trainer = Trainer(
-        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        accelerator="cpu", max_epochs=max_epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=list(callbacks), **options,
     )  # fmt: skip
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=resume)
     return trainer
 
 

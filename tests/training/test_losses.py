@@ -33,7 +33,7 @@ class Net(LightningModule):
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, K))
         self.double()
-        self.loss, self.logged, self.found = loss, [], []
+        self.loss, self.logged, self.found = loss, [], torch.zeros(())
         self.automatic_optimization = not manual
 
     def forward(self, x):
