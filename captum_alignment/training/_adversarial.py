@@ -1,19 +1,22 @@
 """Adversarial examples to train on: projected gradient ascent through Foolbox's attacks."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import eagerpy as ep
 import torch
 from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfProjectedGradientDescentAttack
 from foolbox.attacks.gradient_descent_base import BaseGradientDescent
+from torch import Tensor
 
-from captum_alignment._core._foolbox import Bounds, ScoresModel, run_attack
+from captum_alignment._core._foolbox import ScoresModel, run_attack
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
     Tensors,
+    accumulation_dtype,
     as_tensors,
     check_count,
     check_finite,
@@ -25,6 +28,9 @@ from captum_alignment.training._forward import evaluating
 from captum_alignment.training._regularizers import check_factor
 
 AttackName: TypeAlias = Literal["pgd-l2", "pgd-linf", "pgd-l2-sign"]
+#: A number, or one for each channel of images that were normalised channel by channel.
+Bound: TypeAlias = float | Sequence[float] | Tensor
+ChannelBounds: TypeAlias = tuple[Bound, Bound]
 
 
 class L2SignPGD(L2ProjectedGradientDescentAttack):
@@ -60,7 +66,7 @@ def adversarial_examples(
     steps: int = 20,
     step_size: float | None = None,
     random_start: bool = True,
-    bounds: Bounds = (0, 1),
+    bounds: ChannelBounds = (0, 1),
     generator: torch.Generator | None = None,
 ) -> InputsT:
     """Inputs of high loss near ``inputs``, to train on: ``loss(model(adversarial_examples(model, x, y, …)), y)``.
@@ -79,7 +85,8 @@ def adversarial_examples(
         steps: gradient steps, a forward and a backward pass each.
         step_size: the length of a step in the norm of the ball; None is 2.5 epsilon / steps.
         random_start: begin at a random point of the ball.
-        bounds: the least and greatest values of an input.
+        bounds: the least and greatest values of an input, each a number or, for images that were normalised channel by
+            channel, a sequence of one for each channel: ``((0 - mean) / std, (1 - mean) / std)``.
         generator: where the random start comes from. None is a fixed seed, the same in every call; in a training loop
             pass one that you keep, so that starts differ from step to step.
 
@@ -95,10 +102,10 @@ def adversarial_examples(
     check_attack(attack, epsilon, steps, step_size)
     tensors = tuple(x.detach() for x in for_autograd(as_tensors(inputs)))
     check_finite(tensors, "inputs")
-    check_bounds(tensors, bounds)
+    limits = _limits(bounds, tensors)
     inner = unwrapped(forward_func, twice=True)
     with evaluating(inner):
-        model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), bounds)
+        model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), (-math.inf, math.inf))
         chosen = as_target(for_autograd(target), len(tensors[0]))
         with torch.no_grad():
             labels = resolve_target(chosen, model.module(model.packed))
@@ -106,7 +113,7 @@ def adversarial_examples(
             return like_inputs(tensors, inputs)
         generator = generator or torch.Generator().manual_seed(0)
         found = run_attack(
-            _seeded(_ATTACKS[attack], generator)(
+            _within(limits, _ATTACKS[attack], generator)(
                 rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=random_start
             ),
             model,
@@ -126,23 +133,41 @@ def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: floa
         raise ValueError("step_size: got 0, expected a positive number or None")
 
 
-def check_bounds(inputs: Tensors, bounds: Bounds) -> None:
-    """A `ValueError` unless ``bounds`` are two ascending numbers and hold all ``inputs``."""
-    low, high = bounds
-    if not low < high:
-        raise ValueError(f"bounds: got {bounds!r}, expected two ascending numbers")
-    least, greatest = min(float(x.min()) for x in inputs), max(float(x.max()) for x in inputs)
-    if least < low or greatest > high:
+def _limits(bounds: ChannelBounds, inputs: Tensors) -> tuple[Tensor, Tensor]:
+    """Both bounds, shaped to broadcast against an input; a `ValueError` unless they ascend and hold all ``inputs``."""
+    low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in bounds)
+    if not bool((low < high).all()):
+        raise ValueError(f"bounds: got {bounds!r}, expected two ascending numbers, or such of each channel")
+    if low.ndim or high.ndim:
+        channels = inputs[0].shape[1] if len(inputs) == 1 and inputs[0].ndim > 1 else None
+        if any(limit.ndim > 1 or (limit.ndim and len(limit) != channels) for limit in (low, high)):
+            raise ValueError(f"bounds: got {bounds!r}, expected numbers or, for one input (N, C, ...), C of them")
+        low, high = (limit.reshape(-1, *[1] * (inputs[0].ndim - 2)) if limit.ndim else limit for limit in (low, high))
+    device, dtype = inputs[0].device, accumulation_dtype(*(x.dtype for x in inputs))
+    low, high = low.to(device, dtype), high.to(device, dtype)
+    if any(bool(((x < low) | (x > high)).any()) for x in inputs):
+        least, greatest = min(float(x.min()) for x in inputs), max(float(x.max()) for x in inputs)
         raise ValueError(f"inputs: lie in [{least:.4g}, {greatest:.4g}], expected them within bounds={bounds!r}")
+    return low, high
 
 
-def _seeded(attack: Any, generator: torch.Generator) -> type[BaseGradientDescent]:
-    """``attack`` with a random start from ``generator``: `run_attack` always seeds, and restores, the global one."""
+def _within(limits: tuple[Tensor, Tensor], attack: Any, generator: torch.Generator) -> type[BaseGradientDescent]:
+    """``attack`` within ``limits``, with a random start from ``generator``.
 
-    class Seeded(attack):
+    Foolbox knows bounds that are numbers, and `run_attack` always seeds, and restores, the global generator.
+    """
+
+    class Within(attack):
         def get_random_start(self, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
             seed = torch.randint(2**62, (), generator=generator, device=generator.device)
             torch.manual_seed(int(seed))
-            return super().get_random_start(x0, epsilon)
+            return _clipped(super().get_random_start(x0, epsilon), limits)
 
-    return Seeded
+        def project(self, x: ep.Tensor, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
+            return _clipped(super().project(x, x0, epsilon), limits)
+
+    return Within
+
+
+def _clipped(x: ep.Tensor, limits: tuple[Tensor, Tensor]) -> ep.Tensor:
+    return ep.astensor(x.raw.clamp(*limits))

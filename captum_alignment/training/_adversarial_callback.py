@@ -8,9 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override  # comes with torch
 
-from captum_alignment._core._foolbox import Bounds
 from captum_alignment._core._inputs import as_tensors
-from captum_alignment.training._adversarial import AttackName, adversarial_examples, check_attack
+from captum_alignment.training._adversarial import AttackName, ChannelBounds, adversarial_examples, check_attack
 from captum_alignment.training._batch import Unpack, exchanged, unpacked
 from captum_alignment.training._forward import ScoresOf
 from captum_alignment.training._regularizers import check_factor
@@ -45,7 +44,7 @@ class AdversarialTraining(Callback):
         steps: int = 20,
         step_size: float | None = None,
         random_start: bool = True,
-        bounds: Bounds = (0, 1),
+        bounds: ChannelBounds = (0, 1),
         generator: torch.Generator | None = None,
         schedule: Callable[[int], float] | None = None,
         unpack: Unpack | None = None,

@@ -10,9 +10,8 @@ from skorch.callbacks import Callback
 from skorch.utils import to_tensor
 from torch import nn
 
-from captum_alignment._core._foolbox import Bounds
 from captum_alignment._core._inputs import as_tensors
-from captum_alignment.training._adversarial import AttackName, adversarial_examples, check_attack
+from captum_alignment.training._adversarial import AttackName, ChannelBounds, adversarial_examples, check_attack
 from captum_alignment.training._batch import Unpack, exchanged, unpacked
 from captum_alignment.training._regularizers import Regularizer, check_factor
 
@@ -131,7 +130,7 @@ class SkorchAdversarialTraining(Callback):
         steps: int = 20,
         step_size: float | None = None,
         random_start: bool = True,
-        bounds: Bounds = (0, 1),
+        bounds: ChannelBounds = (0, 1),
         generator: torch.Generator | None = None,
         schedule: Callable[[int], float] | None = None,
         unpack: Unpack | None = None,

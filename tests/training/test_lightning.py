@@ -74,7 +74,7 @@ def flat_gradients(module):
     return torch.cat([p.grad.flatten().clone() for p in module.parameters() if p.grad is not None])
 
 
-def fit(module, data, *callbacks, max_epochs=1, resume=None, **options):
+def fit(module, data, *callbacks: Any, max_epochs: Any = 1, resume: Any = None, **options: Any):
     trainer = Trainer(
         accelerator="cpu", max_epochs=max_epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=list(callbacks), **options,

@@ -59,8 +59,8 @@ class Text(Module):
         super().__init__()
         self.embedding, self.head = nn.Embedding(20, 4), nn.Linear(20, 3)
 
-    def forward(self, tokens):
-        return self.head(self.embedding(tokens).flatten(1).tanh())
+    def forward(self, x):
+        return self.head(self.embedding(x).flatten(1).tanh())
 
 
 def text():
