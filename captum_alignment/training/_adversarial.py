@@ -9,6 +9,7 @@ import torch
 from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfProjectedGradientDescentAttack
 from foolbox.attacks.gradient_descent_base import BaseGradientDescent
 from torch import Tensor
+from torch.nn import functional as F
 
 from captum_alignment._core._foolbox import ScoresModel, run_attack
 from captum_alignment._core._gradients import for_autograd
@@ -53,6 +54,11 @@ _ATTACKS: dict[AttackName, type[BaseGradientDescent]] = {
     "pgd-linf": LinfProjectedGradientDescentAttack,
     "pgd-l2-sign": L2SignPGD,
 }
+
+#: The bounds that Foolbox is told, which knows those of no channel: the attacks here keep to theirs themselves.
+_UNBOUNDED = (-math.inf, math.inf)
+#: The noise that TRADES starts from, where the divergence itself has no gradient.
+_NOISE = 0.001
 
 
 def adversarial_examples(
@@ -105,22 +111,58 @@ def adversarial_examples(
     limits = _limits(bounds, tensors)
     inner = unwrapped(forward_func, twice=True)
     with evaluating(inner):
-        model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), (-math.inf, math.inf))
+        model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), _UNBOUNDED)
         chosen = as_target(for_autograd(target), len(tensors[0]))
         with torch.no_grad():
             labels = resolve_target(chosen, model.module(model.packed))
         if epsilon == 0:
             return like_inputs(tensors, inputs)
         generator = generator or torch.Generator().manual_seed(0)
+        kind = _within(limits, _ATTACKS[attack], generator)
         found = run_attack(
-            _within(limits, _ATTACKS[attack], generator)(
-                rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=random_start
-            ),
-            model,
-            labels,
-            float(epsilon),
-        )
+            kind(rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=random_start),
+            model, labels, float(epsilon),
+        )  # fmt: skip
     return like_inputs(model.unpack(found), inputs)
+
+
+def divergent_examples(
+    model: ForwardFunc,
+    inputs: Tensors,
+    *,
+    attack: AttackName,
+    epsilon: float,
+    steps: int,
+    step_size: float | None,
+    bounds: ChannelBounds,
+    generator: torch.Generator,
+) -> Tensors:
+    """Inputs near ``inputs`` whose predicted probabilities p' differ most: ascent on KL(p ‖ p'), as `TRADES` asks."""
+    limits = _limits(bounds, inputs)
+    with evaluating(model):
+        wrapped = ScoresModel(model, inputs, None, _UNBOUNDED)
+        with torch.no_grad():
+            scores = wrapped.module(wrapped.packed)
+        if epsilon == 0:
+            return inputs
+
+        class Divergence(_within(limits, _ATTACKS[attack], generator)):
+            def get_random_start(self, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
+                noise = torch.randn(x0.shape, generator=generator, device=generator.device)
+                return self.project(ep.astensor(x0.raw + _NOISE * noise.to(x0.raw)), x0, epsilon)
+
+            def get_loss_fn(self, model: Any, labels: ep.Tensor) -> Any:  # noqa: ARG002
+                clean = scores.log_softmax(1)
+
+                def divergence(x: ep.Tensor) -> ep.Tensor:
+                    near = model(x).raw.log_softmax(1)
+                    return ep.astensor(F.kl_div(near, clean, reduction="sum", log_target=True))
+
+                return divergence
+
+        kind: Any = Divergence
+        ascent = kind(rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=True)
+        return wrapped.unpack(run_attack(ascent, wrapped, scores.argmax(1), float(epsilon)))
 
 
 def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: float | None) -> None:
@@ -151,7 +193,7 @@ def _limits(bounds: ChannelBounds, inputs: Tensors) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _within(limits: tuple[Tensor, Tensor], attack: Any, generator: torch.Generator) -> type[BaseGradientDescent]:
+def _within(limits: tuple[Tensor, Tensor], attack: Any, generator: torch.Generator) -> Any:
     """``attack`` within ``limits``, with a random start from ``generator``.
 
     Foolbox knows bounds that are numbers, and `run_attack` always seeds, and restores, the global generator.
