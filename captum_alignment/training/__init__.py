@@ -41,6 +41,7 @@ penalty                   regularizer                   keeps small
 ========================= ============================= =====================================================
 
 `ExplainerTraining` is a regularizer too: it trains an `Explainer` with the model, to generate given maps.
+`suggest_weights` compares weights by short fits on your own data.
 `RegularizationCallback` and `SkorchRegularization` take any of them; tokens are penalised through `LayerInputs`, or in
 Lightning through ``layer="embedding"``. Adversarial training (`adversarial_examples`,
 `AdversarialTraining`) and defensive distillation (`distillation_loss`, `Distillation`) need no second derivative.
@@ -68,6 +69,7 @@ from captum_alignment.training._perceptual import (
 from captum_alignment.training._regularizers import LocalLipschitz, Regularizer
 from captum_alignment.training._targets import SaliencyTargets, permute_maps, saliency_targets, threshold_maps
 from captum_alignment.training._trades import TRADES, trades_penalty
+from captum_alignment.training._weights import WeightSweep, suggest_weights
 
 if TYPE_CHECKING:
     from captum_alignment.training._adversarial_callback import AdversarialTraining
@@ -97,6 +99,7 @@ __all__ = [
     "SaliencyTargets",
     "SkorchAdversarialTraining",
     "SkorchRegularization",
+    "WeightSweep",
     "adversarial_examples",
     "alignment_penalty",
     "class_gradients_penalty",
@@ -111,6 +114,7 @@ __all__ = [
     "saliency_penalty",
     "saliency_targets",
     "soft_labels",
+    "suggest_weights",
     "threshold_maps",
     "trades_penalty",
 ]

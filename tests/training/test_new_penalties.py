@@ -1,4 +1,4 @@
-"""TRADES, gradients aligned with classes or edges, maximal linear regions: against literal loops in float64."""
+"""TRADES, gradients aligned with classes or with edges, linear regions: against literal loops in float64."""
 
 import math
 from typing import Any
