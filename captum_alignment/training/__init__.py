@@ -12,19 +12,20 @@ True
 >>> penalty = input_gradient_penalty(scores, images, labels)
 >>> penalty.shape
 torch.Size([8])
->>> loss = torch.nn.functional.cross_entropy(scores, labels) + 1e-3 * penalty.mean()
+>>> loss = torch.nn.functional.cross_entropy(scores, labels) + 0.3 * penalty.mean()
 >>> loss.backward()
 
 A configured object that runs its own forward pass, for any loop:
 
->>> regularizer = LocalLipschitz(1e-3)
+>>> regularizer = LocalLipschitz(0.3)
 >>> term = regularizer(model, images, labels)
->>> torch.allclose(term, 1e-3 * penalty.mean())
+>>> torch.allclose(term, 0.3 * penalty.mean())
 True
 
-And a Lightning callback that adds it to a module's own loss (needs lightning, ``captum-alignment[study]``)::
+And a Lightning callback that adds it to a module's own loss, the mean over the batch of one loss per sample (another,
+such as a sum, needs ``reduction``; needs lightning, ``captum-alignment[study]``)::
 
-    Trainer(callbacks=[LipschitzRegularization(1e-3)]).fit(module, loader)
+    Trainer(callbacks=[LipschitzRegularization(0.3)]).fit(module, loader)
 
 ========================= ============================= =====================================================
 penalty                   regularizer                   keeps small
@@ -73,7 +74,8 @@ from captum_alignment.training._weights import WeightSweep, suggest_weights
 
 if TYPE_CHECKING:
     from captum_alignment.training._adversarial_callback import AdversarialTraining
-    from captum_alignment.training._lightning import LipschitzRegularization, RegularizationCallback
+    from captum_alignment.training._lightning import RegularizationCallback
+    from captum_alignment.training._lipschitz_callback import LipschitzRegularization
     from captum_alignment.training._skorch import SkorchAdversarialTraining, SkorchRegularization
 
 __all__ = [
@@ -122,7 +124,7 @@ __all__ = [
 #: Where a callback is defined, and the extra that brings its host.
 _CALLBACKS = {
     "AdversarialTraining": ("captum_alignment.training._adversarial_callback", "study"),
-    "LipschitzRegularization": ("captum_alignment.training._lightning", "study"),
+    "LipschitzRegularization": ("captum_alignment.training._lipschitz_callback", "study"),
     "RegularizationCallback": ("captum_alignment.training._lightning", "study"),
     "SkorchAdversarialTraining": ("captum_alignment.training._skorch", "skorch"),
     "SkorchRegularization": ("captum_alignment.training._skorch", "skorch"),

@@ -10,13 +10,13 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from torch import Tensor
 from typing_extensions import override  # comes with torch
 
+from captum_alignment._core._inputs import check_count
 from captum_alignment.training._batch import Unpack, unpacked
 from captum_alignment.training._forward import ScoresOf, is_compiled, twice_differentiable
 from captum_alignment.training._layer_inputs import watched
 from captum_alignment.training._loss_check import check_loss, way_out_named
-from captum_alignment.training._penalties import Of
 from captum_alignment.training._reduction import Reduction, check_reduction, count_of
-from captum_alignment.training._regularizers import LocalLipschitz, Method, Regularizer, check_factor
+from captum_alignment.training._regularizers import Regularizer, check_factor, check_regularizer
 
 #: Where a checkpoint keeps the states of regularizers; a callback's own `state_dict` would need a unique key too early.
 _IN_CHECKPOINT = "captum_alignment.training"
@@ -81,10 +81,7 @@ class RegularizationCallback(Callback):
         scores: Callable[..., Any] | None = None,
         backward: int = 0,
     ):
-        if not isinstance(regularizer, Regularizer):
-            raise TypeError(
-                f"regularizer: got {type(regularizer).__name__}, expected a Regularizer such as LocalLipschitz"
-            )
+        check_regularizer(regularizer)
         if forward is None:
             forward = "shared" if regularizer.only_needs_loss and scores is None else "own"
         if forward not in ("shared", "own"):
@@ -96,8 +93,7 @@ class RegularizationCallback(Callback):
         for option, value, needed in (("scores", scores, "own"), ("layer", layer, "shared")):
             if value is not None and forward != needed:
                 raise ValueError(f"{option}: is for forward={needed!r}, got forward={forward!r}")
-        if isinstance(backward, bool) or not isinstance(backward, int) or backward < 0:
-            raise ValueError(f"backward: got {backward!r}, expected the index of a call of manual_backward, 0 or more")
+        check_count("backward", backward, least=0)
         self.regularizer, self.schedule, self.unpack = regularizer, schedule, unpack
         self.forward: Literal["shared", "own"] = forward
         self.reduction: Reduction = check_reduction(reduction)
@@ -202,28 +198,6 @@ class RegularizationCallback(Callback):
     def _leave_batch(self) -> None:
         self._batch, self._inputs, self._backwards = None, [], 0
         self._undo.close()
-
-
-class LipschitzRegularization(RegularizationCallback):
-    """Local Lipschitz regularization of a Lightning training: `RegularizationCallback` around `LocalLipschitz`.
-
-    ``Trainer(callbacks=[LipschitzRegularization(0.3)])`` adds 0.3 · mean_i ‖∇ₓ loss_i‖² to the loss of the module's own
-    training step and logs it as ``local_lipschitz``. That loss is the mean over the batch of one loss per sample;
-    another, such as a sum, needs ``reduction``. ``options`` are those of `RegularizationCallback`.
-    """
-
-    def __init__(
-        self,
-        weight: float,
-        *,
-        of: Of = "loss",
-        norm: float = 2,
-        squared: bool = True,
-        method: Method = "double-backward",
-        step: float = 0.01,
-        **options: Any,
-    ):
-        super().__init__(LocalLipschitz(weight, of=of, norm=norm, squared=squared, method=method, step=step), **options)
 
 
 def _check_trainer(trainer: Trainer, module: LightningModule, forward: str) -> None:

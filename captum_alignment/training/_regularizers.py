@@ -204,6 +204,12 @@ class LocalLipschitz(Regularizer):
         return gradient_size(gradients, norm=self.norm, squared=self.squared)
 
 
+def check_regularizer(value: Any) -> None:
+    """A `TypeError` unless ``value`` is a regularizer."""
+    if not isinstance(value, Regularizer):
+        raise TypeError(f"regularizer: got {type(value).__name__}, expected a Regularizer such as LocalLipschitz")
+
+
 def check_factor(value: Any, name: str) -> float:
     """``value`` as a float; an error unless it is a finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

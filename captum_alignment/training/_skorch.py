@@ -13,7 +13,7 @@ from torch import nn
 from captum_alignment._core._inputs import as_tensors
 from captum_alignment.training._adversarial import AttackName, ChannelBounds, adversarial_examples, check_attack
 from captum_alignment.training._batch import Unpack, exchanged, unpacked
-from captum_alignment.training._regularizers import Regularizer, check_factor
+from captum_alignment.training._regularizers import Regularizer, check_factor, check_regularizer
 
 
 class SkorchRegularization(Callback):
@@ -52,10 +52,7 @@ class SkorchRegularization(Callback):
         self.unpack = unpack
 
     def initialize(self) -> "SkorchRegularization":
-        if not isinstance(self.regularizer, Regularizer):
-            raise TypeError(
-                f"regularizer: got {type(self.regularizer).__name__}, expected a Regularizer such as LocalLipschitz"
-            )
+        check_regularizer(self.regularizer)
         self.regularizer_ = self.regularizer if self.weight is None else self.regularizer.replaced(weight=self.weight)
         self.name_ = self.regularizer.name
         self.batches_ = 0
