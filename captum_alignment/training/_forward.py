@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 
 from captum_alignment._core._inputs import Tensors
 from captum_alignment._core._model import modules_behind
@@ -48,7 +49,7 @@ def kept_buffers(model: Any) -> Iterator[None]:
     with ExitStack() as stack:
         for module in modules_of(model):
             for name, buffer in module._buffers.items():
-                if buffer is not None:
+                if buffer is not None and not is_lazy(buffer):
                     stack.callback(module._buffers.__setitem__, name, buffer)
                     module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
         yield

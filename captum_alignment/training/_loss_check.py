@@ -28,8 +28,8 @@ from captum_alignment.training._reduction import Reduction, count_of
 
 _log = logging.getLogger(__name__)
 
-#: How far the gradients of half a batch may be from those of the whole, relative to their norm.
-_TOLERANCE = 0.01
+#: How far the gradients of half a batch may be from those of the whole, relative to their norm; that of half precision.
+_TOLERANCE, _HALVES = 0.02, 0.1
 #: Ratios of their norms that get a warning at most, as chance in the training step makes them differ, too.
 _COARSE = 1.5
 
@@ -51,7 +51,8 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
     on the loss cannot be seen.
     """
     inputs, *_ = unpacked(batch, asked.unpack)
-    n = len(inputs[0] if isinstance(inputs, tuple) else inputs)
+    first = inputs[0] if isinstance(inputs, tuple) else inputs
+    n, tolerance = len(first), _HALVES if first.dtype in (torch.float16, torch.bfloat16) else _TOLERANCE
     half = n // 2
     if half == 0:
         return False
@@ -79,20 +80,20 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
     if whole is None or again is None or of_half is None or not (whole + again).isfinite().all():
         return False
     ratio = float(whole.norm() / of_half.norm())
-    random_step = bool((whole - again).norm() > _TOLERANCE * whole.norm())
-    parallel = random_step or bool((whole - ratio * of_half).norm() <= _TOLERANCE * whole.norm())
+    random_step = bool((whole - again).norm() > tolerance * whole.norm())
+    parallel = random_step or bool((whole - ratio * of_half).norm() <= tolerance * whole.norm())
     seen = (
         f"reduction: got {asked.reduction!r}, but {half} of {n} samples have other input gradients in the whole batch "
         f"than by themselves, {ratio:.3g} times as large"
     )
     if not parallel or not 1 / _COARSE < ratio < _COARSE:
-        is_sum = asked.reduction == "mean" and abs(ratio * half / n - 1) < _TOLERANCE
+        is_sum = asked.reduction == "mean" and abs(ratio * half / n - 1) < tolerance
         raise ValueError(
             f"{seen}{' (the loss looks like a sum)' if is_sum else ''}; expected 'mean', 'sum' or a function of the "
             "batch, as it is reduced. Where samples depend on each other (mixup in the step, a contrastive loss), "
             "forward='own', or check=False to penalise such gradients"
         )
-    if not random_step and abs(ratio - 1) > _TOLERANCE:
+    if not random_step and abs(ratio - 1) > tolerance:
         warnings.warn(
             f"{seen}: the weight of the term varies so much from batch to batch (class weights, ignore_index, a root "
             "of the mean?); a function that returns, for a batch, what the sum of the losses is divided by keeps it",
