@@ -191,9 +191,11 @@ class RegularizationCallback(Callback):
             plugin = trainer.precision_plugin
             with nullcontext() if getattr(plugin, "scaler", None) else plugin.forward_context():
                 return self.regularizer(model, inputs, *rest)
-        count = count_of(self.reduction, self._batch)
+        count, inputs = count_of(self.reduction, self._batch), tuple(self._inputs)
+        if self.layer is not None:
+            self._inputs.clear()  # an optimizer with a closure runs the step again
         with way_out_named():
-            return self.regularizer.from_loss(loss, tuple(self._inputs), scale=scale, count=count)
+            return self.regularizer.from_loss(loss, inputs, scale=scale, count=count)
 
     def _leave_batch(self) -> None:
         self._batch, self._inputs, self._backwards = None, [], 0

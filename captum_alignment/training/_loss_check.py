@@ -51,21 +51,22 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
     on the loss cannot be seen.
     """
     inputs, *_ = unpacked(batch, asked.unpack)
-    first = inputs[0] if isinstance(inputs, tuple) else inputs
-    n, tolerance = len(first), _HALVES if first.dtype in (torch.float16, torch.bfloat16) else _TOLERANCE
+    tensors = [value for value in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(value, Tensor)]
+    n = len(tensors[0]) if tensors else 0
     half = n // 2
     if half == 0:
         return False
+    tolerance = _HALVES if tensors[0].dtype in (torch.float16, torch.bfloat16) else _TOLERANCE
 
     def gradients(size: int, seed: int) -> Tensor | None:
         with _rehearsal(trainer, module, seed):
             part = apply_to_collection(batch, Tensor, lambda t: _rows(t, size, n))
-            with watched(module, part, asked.unpack, asked.layer) as tensors:
+            with watched(module, part, asked.unpack, asked.layer) as points:
                 loss = _loss(asked, module, part, batch_idx)
                 if loss is None:
                     return None
                 with way_out_named():
-                    found = loss_gradients(loss, tuple(tensors), count=count_of(asked.reduction, part))
+                    found = loss_gradients(loss, tuple(points), count=count_of(asked.reduction, part))
         return flatten(tuple(g.detach() for g in found), torch.float64)[:half]
 
     try:

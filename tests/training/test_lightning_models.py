@@ -109,6 +109,46 @@ def test_a_layer_that_runs_twice_counts_as_one_vector():
     assert recorder.terms[0] == pytest.approx(WEIGHT * float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("layer", [None, "0"])
+def test_an_optimizer_with_a_closure_gets_the_term_of_each_call(layer):
+    class Searched(Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+            self.seen = []
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def on_after_backward(self):
+            self.seen.append(flat_gradients(self.net))
+
+        def configure_optimizers(self):
+            return torch.optim.LBFGS(self.net.parameters(), max_iter=3)
+
+    module, (x, y) = Searched(), Batches().batches[0]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    net.load_state_dict(module.net.state_dict())
+    data = Batches()
+    data.batches = [(x, y)]
+    callback = LipschitzRegularization(WEIGHT, layer=layer and "net.0", check=layer is None)
+    fit(module, data, callback)
+    optimizer, expected = torch.optim.LBFGS(net.parameters(), max_iter=3), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y) + LocalLipschitz(WEIGHT)(net, x, y)
+        loss.backward()
+        expected.append(flat_gradients(net))
+        return loss
+
+    optimizer.step(closure)
+    assert len(module.seen) == len(expected) > 1
+    torch.testing.assert_close(module.seen[0], expected[0])
+    for ours, theirs in zip(module.seen[1:], expected[1:], strict=True):  # Lightning reports the loss without the term
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_a_model_from_its_embedding_on():
     model, (tokens, y) = Text().double().eval(), text().batches[0]
     embedded = LayerInputs(model, "embedding", tokens)
