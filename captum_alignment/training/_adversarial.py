@@ -23,7 +23,8 @@ from captum_alignment._core._inputs import (
     check_finite,
     like_inputs,
 )
-from captum_alignment._core._scores import as_target, resolve_target
+from captum_alignment._core._model import is_quantised, no_gradient
+from captum_alignment._core._scores import as_target, compute_scores, resolve_target
 from captum_alignment.training._distributed import unwrapped
 from captum_alignment.training._forward import evaluating
 from captum_alignment.training._regularizers import check_factor
@@ -114,9 +115,11 @@ def adversarial_examples(
         model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), _UNBOUNDED)
         chosen = as_target(for_autograd(target), len(tensors[0]))
         with torch.no_grad():
-            labels = resolve_target(chosen, model.module(model.packed))
+            labels = resolve_target(chosen, compute_scores(inner, tensors, model.args))
         if epsilon == 0:
             return like_inputs(tensors, inputs)
+        if is_quantised(inner):
+            raise ValueError(no_gradient(inner))
         generator = generator or torch.Generator().manual_seed(0)
         kind = _within(limits, _ATTACKS[attack], generator)
         found = run_attack(
