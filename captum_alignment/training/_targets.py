@@ -168,9 +168,13 @@ def permute_maps(maps: Tensor, fraction: float, *, generator: torch.Generator | 
     generator = generator or torch.Generator().manual_seed(0)
     flat = maps.flatten(1).clone()
     for row in flat:
-        chosen = torch.randperm(len(row), generator=generator)[: round(fraction * len(row))]
-        row[chosen] = row[chosen[torch.randperm(len(chosen), generator=generator)]]
+        chosen = _permutation(len(row), generator)[: round(fraction * len(row))]
+        row[chosen.to(row.device)] = row[chosen[_permutation(len(chosen), generator)].to(row.device)]
     return flat.reshape(maps.shape)
+
+
+def _permutation(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(n, generator=generator, device=generator.device)
 
 
 def _map_function(model: ForwardFunc, method: str, samples: int, sigma: float, bounds: Bounds) -> MapFunction:
