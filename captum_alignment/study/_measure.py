@@ -1,5 +1,6 @@
 """Everything that is measured on one batch of images."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,11 @@ def measure(model: Any, images: Tensor, protocol: Protocol) -> tuple[pd.DataFram
         The maps: gradient, binarized_gradient, adversarial.
     """
     analysis = linear_analysis(model, images, norm=protocol.norm, candidates=protocol.candidates)
-    found = adversarial_distance(model, images, attacks=protocol.attacks, norm=protocol.norm, bounds=protocol.bounds)
+    with warnings.catch_warnings():  # the records say it for every sample
+        warnings.filterwarnings("ignore", "no adversarial for|the distance of", UserWarning)
+        found = adversarial_distance(
+            model, images, attacks=protocol.attacks, norm=protocol.norm, bounds=protocol.bounds
+        )
     distances = found.to_dataframe().rename(columns={name: f"distance_{name}" for name in found.names})
     explained = explain(model, images, analysis, found.adversarials, norm=protocol.norm)
     table = pd.concat([analysis.to_dataframe(), distances, explained], axis=1).rename(columns={"target": "prediction"})
