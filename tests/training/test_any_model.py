@@ -112,7 +112,7 @@ def test_scripted_modules_keep_their_statistics():
     x, y = batch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated
-        scripted = torch.jit.trace(model, x)
+        scripted: Any = torch.jit.trace(model, x)
     model.load_state_dict(scripted.state_dict())
     term = LocalLipschitz(1.0)(scripted, x, y)
     torch.testing.assert_close(term, LocalLipschitz(1.0)(model, x, y))
