@@ -24,9 +24,9 @@ from captum_alignment._core._inputs import (
     like_inputs,
 )
 from captum_alignment._core._model import is_quantised, no_gradient
-from captum_alignment._core._scores import as_target, compute_scores, resolve_target
+from captum_alignment._core._scores import as_target, resolve_target
 from captum_alignment.training._distributed import unwrapped
-from captum_alignment.training._forward import evaluating
+from captum_alignment.training._forward import evaluating, scores_of
 from captum_alignment.training._regularizers import check_factor
 
 AttackName: TypeAlias = Literal["pgd-l2", "pgd-linf", "pgd-l2-sign"]
@@ -115,7 +115,7 @@ def adversarial_examples(
         model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), _UNBOUNDED)
         chosen = as_target(for_autograd(target), len(tensors[0]))
         with torch.no_grad():
-            labels = resolve_target(chosen, compute_scores(inner, tensors, model.args))
+            labels = resolve_target(chosen, scores_of(inner, tensors, model.args))
         if epsilon == 0:
             return like_inputs(tensors, inputs)
         if is_quantised(inner):
@@ -145,7 +145,7 @@ def divergent_examples(
     with evaluating(model):
         wrapped = ScoresModel(model, inputs, None, _UNBOUNDED)
         with torch.no_grad():
-            scores = wrapped.module(wrapped.packed)
+            scores = run_scores(model, inputs)
         if epsilon == 0:
             return inputs
 
