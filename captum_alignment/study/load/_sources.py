@@ -1,0 +1,111 @@
+"""Map-style data sets of images in memory, in files, and resized ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+_CHANNELS = (1, 3)
+
+
+class Arrays(Dataset[Any]):
+    """Images (N, C, H, W), uint8 or floating, with labels (N,) or None: ``[i]`` is (image, label) or the image."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        *,
+        ids: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.classes = None if classes is None else tuple(classes)
+        self.ids = [str(i) for i in range(len(images))] if ids is None else list(ids)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.images[index] if self.labels is None else (self.images[index], int(self.labels[index]))
+
+
+class Files(Dataset[Any]):
+    """Image files ``folder / ids[i]``, opened one by one as RGB: ``[i]`` is (PIL image, label) or the image."""
+
+    def __init__(
+        self, folder: Path, ids: Sequence[str], labels: Sequence[int] | None, *, classes: Sequence[str] | None = None
+    ) -> None:
+        self.folder, self.ids, self.labels = folder, list(ids), labels
+        self.classes = None if classes is None else tuple(classes)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Any:
+        from torchvision.datasets.folder import pil_loader
+
+        image = pil_loader(self.folder / self.ids[index])
+        return image if self.labels is None else (image, self.labels[index])
+
+
+class Fitted(Dataset[Any]):
+    """``dataset`` with its images resized (shorter side, pixels) and cropped to the square in the middle.
+
+    Raises:
+        ValueError: sizes below 1, a crop larger than what resizing leaves; for one sample, an image too small to crop.
+    """
+
+    def __init__(self, dataset: Any, resize: int | None = None, crop: int | None = None) -> None:
+        for name, value in (("resize", resize), ("crop", crop)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name}: got {value}, expected at least 1 pixel")
+        if resize is not None and crop is not None and crop > resize:
+            raise ValueError(f"--crop: got {crop}, expected at most {resize}, the shorter side after --resize")
+        self.dataset, self.resize, self.crop = dataset, resize, crop
+        for name in ("ids", "classes"):
+            if hasattr(dataset, name):
+                setattr(self, name, getattr(dataset, name))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        sample = self.dataset[index]
+        if isinstance(sample, (tuple, list)):
+            return (_fit(sample[0], self.resize, self.crop), *sample[1:])
+        return _fit(sample, self.resize, self.crop)
+
+
+def channels_first(images: np.ndarray, what: str) -> np.ndarray:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W), where C is 1 or 3."""
+    if images.ndim == 3:
+        return images[:, None]
+    first, last = (images.ndim == 4 and images.shape[axis] in _CHANNELS for axis in (1, 3))
+    if first == last:
+        raise ValueError(
+            f"--data: {what}: shape {images.shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
+            + (", one of them only" if first else "")
+        )
+    return images if first else images.transpose(0, 3, 1, 2)
+
+
+def _fit(image: Any, resize: int | None, crop: int | None) -> Any:
+    from torchvision.transforms.v2 import functional as transforms
+
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(channels_first(image[None], "the image")[0])
+    elif isinstance(image, Tensor) and image.ndim == 2:
+        image = image[None]
+    if resize is not None:
+        image = transforms.resize(image, [resize])
+    if crop is not None:
+        height, width = transforms.get_size(image)
+        if min(height, width) < crop:
+            raise ValueError(f"--crop: got {crop}, but the image has {height} x {width} pixels; --resize enlarges it")
+        image = transforms.center_crop(image, [crop])
+    return image
