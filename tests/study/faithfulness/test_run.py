@@ -74,6 +74,7 @@ def test_the_first_image_of_each_class_is_shown():
     assert torch.equal(first_images(SPLIT, 3), SPLIT.images[:3])
 
 
+@pytest.mark.filterwarnings("ignore:no adversarial for")  # of a network that has hardly been trained
 def test_the_command_trains_measures_and_continues(tmp_path, capsys):
     out = tmp_path / "<i>all"
     options = ["--train-size", "100", "--test-size", "20", "--epochs", "1", "--seeds", "1", "--fractions", "0.5"]
