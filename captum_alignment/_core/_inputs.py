@@ -214,7 +214,7 @@ def take(value: Any, index: slice | Tensor, n: int) -> Any:
 def to_dataframe(columns: dict[str, Tensor]) -> Any:
     """A pandas ``DataFrame`` of per-sample tensors (N,)."""
     try:
-        import pandas as pd
+        import pandas as pd  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
         raise ImportError("to_dataframe needs pandas: pip install 'captum-alignment[study]'") from error
     return pd.DataFrame({name: column.detach().cpu().numpy() for name, column in columns.items()})

@@ -44,7 +44,7 @@ class GeneratedAttribution(Attribution):
     def attribute(  # pyright: ignore[reportIncompatibleVariableOverride]
         self,
         inputs: InputsT,
-        target: Any = None,
+        target: Any = None,  # noqa: ARG002
         additional_forward_args: Any = None,
     ) -> InputsT:
         """Detached signed maps, shaped like ``inputs`` (a 1-tuple for a 1-tuple).

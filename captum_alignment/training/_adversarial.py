@@ -46,7 +46,7 @@ class L2SignPGD(L2ProjectedGradientDescentAttack):
         rel_stepsize, abs_stepsize, steps, random_start: as of Foolbox's ``L2PGD``.
     """
 
-    def normalize(self, gradients: ep.Tensor, *, x: ep.Tensor, bounds: Any) -> ep.Tensor:
+    def normalize(self, gradients: ep.Tensor, *, x: ep.Tensor, bounds: Any) -> ep.Tensor:  # noqa: ARG002
         return gradients.sign() / math.sqrt(math.prod(x.shape[1:]))
 
 
@@ -154,7 +154,7 @@ def divergent_examples(
                 noise = torch.randn(x0.shape, generator=generator, device=generator.device)
                 return self.project(ep.astensor(x0.raw + _NOISE * noise.to(x0.raw)), x0, epsilon)
 
-            def get_loss_fn(self, model: Any, labels: ep.Tensor) -> Any:
+            def get_loss_fn(self, model: Any, labels: ep.Tensor) -> Any:  # noqa: ARG002
                 clean = scores.log_softmax(1)
 
                 def divergence(x: ep.Tensor) -> ep.Tensor:

@@ -70,7 +70,7 @@ class AlignmentRegularizer(Regularizer):
         self.of: Of = check_of(of)
         self.norm = check_norm(norm)
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         return _penalty(graph, target, self.of, self.norm)
 
 

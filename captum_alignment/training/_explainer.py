@@ -139,7 +139,7 @@ class ExplainerTraining(Regularizer):
         scores, features = with_features(lambda: model(images), unwrapped(model, twice=True), self.layer)
         return scores, self.weight * self._losses(features, images, maps).mean()
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         if not extras:
             raise TypeError("maps: got nothing, expected regularizer(model, inputs, target, maps)")
         return self._losses(cast(_FeatureGraph, graph).features, as_images(graph.inputs), extras[0])

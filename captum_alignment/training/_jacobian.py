@@ -72,7 +72,7 @@ class JacobianRegularizer(Regularizer):
         self.projections = _check_projections(projections)
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         return _half_square(graph, self.projections, self.generator)
 
 

@@ -120,7 +120,7 @@ class LinearRegions(Regularizer):
             region, margin, nearest, candidates, norm
         )
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         assert isinstance(graph, _UnitGraph)
         options = self.region, self.margin, self.nearest, self.candidates, self.norm
         return _regions(graph, target, graph.units, *options)

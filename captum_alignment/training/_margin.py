@@ -89,7 +89,7 @@ class LargeMargin(Regularizer):
         super().__init__(weight, method=method, step=step)
         self.margin, self.norm, self.candidates, self.eps = _check(margin, norm, candidates, eps)
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         return _hinge(graph, target, self.margin, self.norm, self.candidates, self.eps)
 
 

@@ -59,7 +59,7 @@ class PerceptualAlignment(Regularizer):
         as_tensors(representatives, "representatives")
         self.representatives = representatives
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         targets = as_tensors(self.representatives, "representatives")
         got, expected = [t.shape[1:] for t in targets], [x.shape[1:] for x in graph.inputs]
         if got != expected:
@@ -117,7 +117,7 @@ class EdgeAlignment(Regularizer):
         super().__init__(weight, method=method, step=step)
         self.of: Of = check_of(of)
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         return _edges(graph, target, self.of)
 
 

@@ -201,7 +201,7 @@ class LocalLipschitz(Regularizer):
         self.norm, self.squared = check_norm(norm), squared
         self.only_needs_loss = of == "loss" and method == "double-backward"
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         return gradient_penalty(graph, target, of=self.of, norm=self.norm, squared=self.squared)
 
     def loss_gradient_penalty(self, gradients: Tensors) -> Tensor:

@@ -66,7 +66,7 @@ class SkorchRegularization(Callback):
             changes = {name.removeprefix("regularizer__"): value for name, value in inner.items()}
             self.regularizer = self.regularizer.replaced(**changes)
 
-    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
         _check_criterion(net)
         # First of all that change gradients; the list that is being gone through stays as it is.
         net.callbacks_ = sorted(net.callbacks_, key=lambda named: not isinstance(named[1], SkorchRegularization))
@@ -77,10 +77,10 @@ class SkorchRegularization(Callback):
     def on_grad_computed(  # pyright: ignore[reportIncompatibleMethodOverride] - skorch passes these by name
         self,
         net: NeuralNet,
-        named_parameters: Any,
+        named_parameters: Any,  # noqa: ARG002
         batch: Any = None,
         training: bool = False,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ARG002
     ) -> None:
         factor = check_factor(self.schedule(self.batches_), "schedule") if self.schedule else 1.0
         if not training or factor * self.regularizer_.weight == 0:
@@ -97,7 +97,7 @@ class SkorchRegularization(Callback):
         if self.regularizer_.gradient_norm is not None:
             net.history.record_batch(f"{self.name_}_gradient_norm", self.regularizer_.gradient_norm.item())
 
-    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: Any = False, **kwargs: Any) -> None:
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: Any = False, **kwargs: Any) -> None:  # noqa: ARG002
         self.batches_ += bool(training)
 
 
@@ -144,10 +144,10 @@ class SkorchAdversarialTraining(Callback):
         self.undo_ = ExitStack()
         return self
 
-    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
         _check_criterion(net)
 
-    def on_batch_begin(self, net: NeuralNet, batch: Any = None, training: Any = None, **kwargs: Any) -> None:
+    def on_batch_begin(self, net: NeuralNet, batch: Any = None, training: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
         self.undo_.close()  # skorch ends no batch that has raised
         if not training:
             return
@@ -162,7 +162,7 @@ class SkorchAdversarialTraining(Callback):
         )  # fmt: skip
         self.undo_.enter_context(exchanged(tensors, [f.to(t.device) for f, t in zip(found, tensors, strict=True)]))
 
-    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: Any = False, **kwargs: Any) -> None:
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: Any = False, **kwargs: Any) -> None:  # noqa: ARG002
         self.undo_.close()
         self.batches_ += bool(training)
 

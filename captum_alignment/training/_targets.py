@@ -144,7 +144,7 @@ class SaliencyTargets(Dataset[tuple[Tensor, Any, Tensor]]):
             generator = torch.Generator().manual_seed(index % len(self))
             target = permute_maps(target.unsqueeze(0), self.permuted, generator=generator).squeeze(0)
         if self.transform is not None:
-            from torchvision.tv_tensors import Image, Mask
+            from torchvision.tv_tensors import Image, Mask  # noqa: PLC0415 - torchvision is slow to import
 
             image, target = (x.as_subclass(Tensor) for x in self.transform(Image(image), Mask(target)))
         return image, label, target

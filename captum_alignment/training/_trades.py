@@ -77,7 +77,7 @@ class TRADES(Regularizer):
         self.epsilon, self.norm, self.steps, self.step_size, self.bounds = epsilon, norm, steps, step_size, bounds
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
 
-    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
+    def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         assert isinstance(graph, _Pair)
         return trades_penalty(graph.scores, graph.adversarial_scores)
 

@@ -167,7 +167,7 @@ def test_only_features_of_the_mask_change(norm, attacks):
 
 
 def test_masks_of_tuples_and_bad_ones():
-    net = lambda a, b: torch.cat([a.sum(1, keepdim=True), b.sum(1, keepdim=True)], 1)
+    net = lambda a, b: torch.cat([a.sum(1, keepdim=True), b.sum(1, keepdim=True)], 1)  # noqa: E731
     a, b = torch.rand(3, 2, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64)
     mask = (torch.zeros(2, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool))
     result = adversarial_distance(net, (a, b), bounds=(-9, 9), feature_mask=mask)

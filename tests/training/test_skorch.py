@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 skorch = pytest.importorskip("skorch")
 
-from captum_alignment.training import (
+from captum_alignment.training import (  # noqa: E402
     JacobianRegularizer,
     LocalLipschitz,
     SkorchAdversarialTraining,

@@ -37,7 +37,7 @@ def members(config: StudyConfig) -> list[Member]:
 
 
 def study_data(config: StudyConfig, *, data_root: Path | None = None, download: bool = False) -> Data:
-    """The samples of ``config``: the same ones for all models, whatever their strength and seed; raises as `load_data`."""
+    """The samples of ``config``, the same ones for all of its models; raises as `load_data`."""
     return load_data(
         config.dataset,
         train_size=config.train_size,

@@ -13,9 +13,9 @@ from captum_alignment.study.evaluation._config import PORTFOLIOS
 NAMED: dict[str, Callable[[float], Any]] = {
     "gradient": lambda norm: GradientAttack(norm=norm),
     "deepfool": lambda norm: DeepFool(norm=norm),
-    "ddn": lambda norm: fb.attacks.DDNAttack(steps=100),
+    "ddn": lambda norm: fb.attacks.DDNAttack(steps=100),  # noqa: ARG005
     # A twelfth of the steps of the paper's setting; the larger stepsize makes up for most of them.
-    "carlini-wagner": lambda norm: fb.attacks.L2CarliniWagnerAttack(
+    "carlini-wagner": lambda norm: fb.attacks.L2CarliniWagnerAttack(  # noqa: ARG005
         binary_search_steps=4, steps=100, stepsize=0.1, initial_const=0.1
     ),
 }

@@ -50,7 +50,7 @@ class Classifier(LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's names
         images, labels = batch[:2]
         return self.loss(self(images), images, labels)
 
@@ -138,7 +138,7 @@ class EpochBar(Callback):
     def __init__(self, bar: Any) -> None:
         self.bar = bar
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 - Lightning's names
         self.bar.update()
 
 

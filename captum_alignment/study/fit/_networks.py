@@ -32,7 +32,7 @@ class SmallNet(nn.Sequential):
 
 def small_image_resnet18(image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """torchvision's ResNet-18 for images of 32 pixels: a 3 x 3 first convolution without stride, no first pooling."""
-    from torchvision.models import resnet18
+    from torchvision.models import resnet18  # noqa: PLC0415 - needed for this network only
 
     network = resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False)

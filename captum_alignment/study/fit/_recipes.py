@@ -71,17 +71,17 @@ def _distillation(temperature: float, teach: Teach) -> Recipe:
 
     teacher = teach(f"distillation-{temperature:g}", Recipe(loss=hard))
     soft = Distillation(teacher, temperature=temperature)
-    return Recipe(loss=lambda scores, images, labels: soft(scores, images))
+    return Recipe(loss=lambda scores, images, labels: soft(scores, images))  # noqa: ARG005 - the form of a loss
 
 
 def _adversarial(attack: Any) -> Callable[[float, Teach], Recipe]:
-    return lambda epsilon, teach: Recipe([AdversarialTraining(epsilon, attack=attack, steps=_PGD_STEPS)])
+    return lambda epsilon, teach: Recipe([AdversarialTraining(epsilon, attack=attack, steps=_PGD_STEPS)])  # noqa: ARG005
 
 
 _RECIPES: dict[str, Callable[[float, Teach], Recipe]] = {
-    "lipschitz": lambda weight, teach: Recipe([LipschitzRegularization(weight)]),
-    "jacobian": lambda weight, teach: Recipe([RegularizationCallback(JacobianRegularizer(weight))]),
-    "large-margin": lambda margin, teach: Recipe(
+    "lipschitz": lambda weight, teach: Recipe([LipschitzRegularization(weight)]),  # noqa: ARG005
+    "jacobian": lambda weight, teach: Recipe([RegularizationCallback(JacobianRegularizer(weight))]),  # noqa: ARG005
+    "large-margin": lambda margin, teach: Recipe(  # noqa: ARG005
         [RegularizationCallback(LargeMargin(_MARGIN_WEIGHT, margin=margin, candidates=3))]
     ),
     "pgd-l2": _adversarial("pgd-l2"),

@@ -91,8 +91,8 @@ def _from_torchvision(source: Any) -> Arrays | Files:
 
 
 def _image_folder(text: str) -> Files:
-    from torchvision.datasets import ImageFolder
-    from torchvision.datasets.folder import IMG_EXTENSIONS
+    from torchvision.datasets import ImageFolder  # noqa: PLC0415 - needed for folders only
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: PLC0415
 
     folder = Path(text).expanduser()
     if not folder.is_dir():

@@ -106,7 +106,7 @@ def _own(spec: str, num_classes: int | None) -> LoadedModel:
 def _torchvision(
     name: str, weights: str | Path | None, num_classes: int | None
 ) -> tuple[LoadedModel, str | Path | None]:
-    from torchvision import models
+    from torchvision import models  # noqa: PLC0415 - needed for these models only
 
     known = models.list_models(module=models)
     if name not in known:
@@ -129,7 +129,7 @@ def _torchvision(
 
 def _timm(name: str, weights: str | Path | None, num_classes: int | None) -> tuple[LoadedModel, str | Path | None]:
     try:
-        import timm
+        import timm  # noqa: PLC0415 - needed for these models only  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         # Without a name, which would stand for what the extra `study` brings.
         raise ModuleNotFoundError("--model: timm is not installed: pip install timm") from error
@@ -165,7 +165,7 @@ def _untrained(label: str, weights: str | Path | None) -> str:
 
 
 def _perhaps_torchvision(spec: str) -> str:
-    from torchvision import models
+    from torchvision import models  # noqa: PLC0415 - needed for these models only
 
     return did_you_mean(spec, models.list_models(module=models), prefix="torchvision:")
 

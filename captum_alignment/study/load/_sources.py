@@ -47,7 +47,7 @@ class Files(Dataset[Any]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Any:
-        from torchvision.datasets.folder import pil_loader
+        from torchvision.datasets.folder import pil_loader  # noqa: PLC0415 - needed for files only
 
         image = pil_loader(self.folder / self.ids[index])
         return image if self.labels is None else (image, self.labels[index])
@@ -95,7 +95,7 @@ def channels_first(images: np.ndarray, what: str) -> np.ndarray:
 
 
 def _fit(image: Any, resize: int | None, crop: int | None) -> Any:
-    from torchvision.transforms.v2 import functional as transforms
+    from torchvision.transforms.v2 import functional as transforms  # noqa: PLC0415 - needed for this only
 
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(channels_first(image[None], "the image")[0])

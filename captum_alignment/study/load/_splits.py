@@ -85,7 +85,7 @@ def load_data(
 
 def digits() -> tuple[Split, Split, tuple[str, ...]]:
     """scikit-learn's digits: training samples, held-out samples, and the names of the classes."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - needed for this data set only
 
     source: Any = load_digits()
     images = torch.from_numpy(source.images / 16).float().unsqueeze(1)
@@ -111,7 +111,7 @@ def open_torchvision(name: str, root: Path | None, *, train: bool, download: boo
         FileNotFoundError: the data are not there; the message says what was expected where.
         ConnectionError: they could not be downloaded.
     """
-    from torchvision import datasets
+    from torchvision import datasets  # noqa: PLC0415 - needed for these data sets only
 
     kind, below = TORCHVISION[name]
     free = name != "imagenet"  # nobody may offer ImageNet for download, and torchvision names its splits

@@ -56,8 +56,8 @@ def read_state(path: Path | str) -> dict[str, Any]:
 
 
 def _read_safetensors(file: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError  # noqa: PLC0415 - needed for these files only
+    from safetensors.torch import load_file  # noqa: PLC0415
 
     try:
         return load_file(file)
