@@ -145,7 +145,7 @@ def divergent_examples(
     with evaluating(model):
         wrapped = ScoresModel(model, inputs, None, _UNBOUNDED)
         with torch.no_grad():
-            scores = run_scores(model, inputs)
+            scores = scores_of(model, inputs)
         if epsilon == 0:
             return inputs
 
