@@ -37,7 +37,7 @@ def measure(model: Any, images: Tensor, protocol: Protocol) -> tuple[pd.DataFram
     analysis = linear_analysis(model, images, norm=protocol.norm, candidates=protocol.candidates)
     with warnings.catch_warnings():
         # Of every sample the column ``reason`` says it.
-        warnings.filterwarnings("ignore", "no adversarial for|the distance of")
+        warnings.filterwarnings("ignore", "no adversarial for|the distance of", UserWarning)
         found = adversarial_distance(
             model, images, attacks=protocol.attacks, norm=protocol.norm, bounds=protocol.bounds
         )

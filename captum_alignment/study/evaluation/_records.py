@@ -36,6 +36,7 @@ def records_file(folder: Path) -> Path:
 
 
 def gallery_file(folder: Path) -> Path:
+    """Where the evaluation in ``folder`` keeps the maps of the samples that are shown."""
     return folder / "gallery.npz"
 
 

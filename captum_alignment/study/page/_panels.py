@@ -114,6 +114,7 @@ def link_panel(
 
 
 def link_axes(axes: Axes) -> None:
+    """Title and labels of what `link_panel` draws."""
     axes.set_title("Linearity and the link")
     axes.set_xlabel("median deviation from 1 − t")
     axes.set_ylabel("r(α, ρ) over samples")

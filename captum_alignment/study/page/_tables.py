@@ -103,4 +103,5 @@ def points(value: Any) -> str:
 
 
 def count(value: Any) -> str:
+    """A whole number, thousands separated."""
     return f"{value:,}"

@@ -46,29 +46,35 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """``text`` as UTF-8."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
+    """``content`` as JSON that a reader can read."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_weights(path: Path, state: dict[str, Tensor]) -> None:
+    """A state_dict as of `torch.save`."""
     with whole_file(path) as temporary:
         torch.save(state, temporary)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `write_weights` wrote, on the CPU."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Named arrays as npz."""
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType] - its stub takes allow_pickle for one
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 

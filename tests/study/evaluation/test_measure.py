@@ -1,63 +1,14 @@
-import contextlib
-
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from captum_alignment.study.evaluation._batches import BatchSize
-from captum_alignment.study.evaluation._measure import usable_scores
-from captum_alignment.study.load import Autocast, evaluation_mode
-from tests.nets import cnn, images
-
-
-def fits(limit, error, log):
-    def run(batch):
-        log.append(len(batch))
-        if len(batch) > limit:
-            raise error
-        return batch
-
-    return run
-
-
-CPU_ERROR = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
-
-
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), CPU_ERROR])
-def test_the_automatic_batch_is_halved_until_it_fits_and_stays_so(error):
-    size, log = BatchSize("auto", 10, torch.device("cpu")), []
-    parts = list(size.over(range(20), fits(6, error, log)))
-    assert [i for part in parts for i in part] == list(range(20))
-    assert log == [20, 10, 5, 5, 5, 5]
-    log.clear()
-    list(size.over(range(10), fits(6, error, log)))
-    assert log == [5, 5]
-
-
-def test_what_cannot_be_halved_is_an_error():
-    with pytest.raises(MemoryError, match="1 samples do not fit into memory; no smaller"):
-        list(BatchSize("auto", 10, torch.device("cpu")).over(range(4), fits(0, MemoryError(), [])))
-    with pytest.raises(MemoryError, match=r"batch_size: 4 samples .* 'auto'"):
-        list(BatchSize(4, 10, torch.device("cpu")).over(range(4), fits(2, MemoryError(), [])))
-    with pytest.raises(RuntimeError, match="else"):
-        list(BatchSize("auto", 10, torch.device("cpu")).over(range(4), fits(2, RuntimeError("else"), [])))
-
-
-def test_large_images_start_with_a_small_batch_on_a_cpu():
-    assert BatchSize("auto", 3 * 224 * 224, torch.device("cpu")).size == 13
-    assert BatchSize("auto", 10**9, torch.device("cpu")).size == 1
-    assert BatchSize(5, 10**9, torch.device("cpu")).size == 5
-
-
-def test_evaluation_mode_leaves_every_module_as_it_was():
-    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2)).train()
-    net[1].eval()
-    with contextlib.suppress(KeyError), evaluation_mode(net):
-        assert not any(module.training for module in net.modules())
-        raise KeyError  # also then
-    assert [module.training for module in net.modules()] == [True, True, False, True]
-    with evaluation_mode(lambda x: x):
-        pass
+from captum_alignment import adversarial_distance, linear_analysis
+from captum_alignment.metrics import linearity_profile
+from captum_alignment.study.evaluation import BACK, BIAS, FORWARD
+from captum_alignment.study.evaluation._measure import explain, usable_scores
+from captum_alignment.study.fit import LAYERS, SmallNet
+from captum_alignment.study.load import load_data
 
 
 def test_scores_that_mean_nothing_are_seen():
@@ -68,10 +19,36 @@ def test_scores_that_mean_nothing_are_seen():
     assert usable_scores(model, inputs).tolist() == [True, True, False, False]
 
 
-def test_autocast_runs_in_the_dtype_and_returns_float32():
-    net, x = cnn().float(), images().float()
-    reduced = Autocast(net, torch.bfloat16)
-    scores = reduced(x)
-    assert scores.dtype == torch.float32
-    error = (scores - net(x)).abs().max()
-    assert 0 < error < 0.05 * net(x).abs().max()
+@pytest.fixture(scope="module")
+def images():
+    return load_data("digits", eval_size=12, train_size=1).held_out.images
+
+
+def test_the_terms_sum_to_the_margin_and_the_profiles_are_the_librarys(images):
+    torch.manual_seed(0)
+    network = SmallNet((1, 8, 8), 10).eval()
+    with torch.no_grad():
+        network[13].bias -= network(images).mean(0)  # else an untrained network predicts one class everywhere
+    analysis = linear_analysis(network, images)
+    adversarials = adversarial_distance(network, images, attacks=("fast")).adversarials.clone()
+    adversarials[3] = torch.nan  # what a failed attack leaves
+    frame = explain(network, images, analysis, adversarials)
+    terms = [f"{BIAS}{layer}.bias" for layer in LAYERS]
+    assert [name for name in frame if name.startswith(BIAS)] == terms
+    np.testing.assert_allclose(frame[["input_term", *terms]].sum(axis=1), analysis.gap.numpy(), atol=1e-6)
+    assert (frame["relative_residual"] < 1e-5).all()
+    profile = linearity_profile(network, images, adversarials=adversarials)
+    for prefix, margins in ((FORWARD, profile.margin), (BACK, profile.adversarial_margin)):
+        columns = [name for name in frame if name.startswith(prefix)]
+        assert columns == [f"{prefix}{k / 10:g}" for k in range(1, 11)]
+        np.testing.assert_allclose(frame[columns], margins[:, 1:], rtol=1e-5, atol=1e-6)
+    assert frame["adversarial_deviation"].isna().tolist() == [k == 3 for k in range(12)]
+
+
+def test_an_affine_network_falls_along_the_straight_line(images):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    analysis = linear_analysis(network, images)
+    frame = explain(network, images, analysis, images)
+    np.testing.assert_allclose(frame["deviation"], 0, atol=1e-5)
+    np.testing.assert_allclose(frame["margin:0.5"], 0.5, atol=1e-5)
+    assert frame["adversarial_deviation"].isna().all()

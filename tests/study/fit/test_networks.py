@@ -1,14 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
-from captum_alignment.study.fit import NETWORKS, Retraining, count_correct, trained
-from captum_alignment.study.load import as_split
+from captum_alignment.study.fit import LAYERS, NETWORKS, SmallNet
 from captum_alignment.study.roar import PRESETS
-from captum_alignment.study.store import state_hash, write_weights
-from tests.study.roar.known import FAST, TRAIN, known_network, network
-
-SPLIT = as_split(TRAIN, "train", (0, 1))
-CPU = torch.device("cpu")
 
 
 def test_presets_name_networks_there_are():
@@ -28,12 +23,9 @@ def test_networks_take_small_images_and_keep_their_resolution(name):
         assert shapes == [(32, 32)]
 
 
-def test_the_network_is_trained_once_and_then_read(tmp_path):
-    kept = tmp_path / "model.pt"
-    first = trained(network, kept, SPLIT, Retraining(**FAST), device=CPU)
-    assert count_correct(first, SPLIT, CPU) > 0.95 * len(SPLIT)
-    write_weights(kept, known_network().state_dict())
-    again = trained(network, kept, SPLIT, Retraining(**FAST), device=CPU)
-    assert state_hash(again.state_dict()) == state_hash(known_network().state_dict())
-    with pytest.raises(ValueError, match="holds no weights of this network"):
-        trained(lambda: network(3), kept, SPLIT, Retraining(**FAST), device=CPU)
+def test_every_bias_of_the_network_has_a_name():
+    network = SmallNet((1, 8, 8), 10)
+    layers = {name: type(layer) for name, layer in network.named_children() if getattr(layer, "bias", None) is not None}
+    assert {name: "conv" in label for name, label in LAYERS.items()} == {
+        name: kind is nn.Conv2d for name, kind in layers.items()
+    }

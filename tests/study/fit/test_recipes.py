@@ -6,18 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from captum_alignment.study.cohort import make_config
-from captum_alignment.study.cohort._train import study_data
-from captum_alignment.study.fit import TRAININGS, Recipe, fit, make_recipe
+from captum_alignment.study.fit import TRAININGS, Recipe, Retraining, fit, make_recipe
+from captum_alignment.study.load import load_data
 from captum_alignment.training import AdversarialTraining, SaliencyTargets
 
 CPU = torch.device("cpu")
-CONFIG = make_config(train_size=40, eval_size=2, epochs=1)
+CONFIG = Retraining(epochs=1)
 
 
 @pytest.fixture(scope="module")
 def samples():
-    return study_data(CONFIG).train
+    return load_data("digits", train_size=40, eval_size=2).train
 
 
 def network() -> nn.Module:

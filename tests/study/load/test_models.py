@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from captum_alignment.study import LoadedModel, Logits, load_model
-from captum_alignment.study.load._adapters import Normalize
+from captum_alignment.study import LoadedModel, load_model
 from tests import real
 
 # Small and quick to make: 1.2 million parameters.
@@ -192,36 +191,6 @@ def test_options_that_a_factory_does_not_have(own):
         load_model(f"{own}:make", num_classes=3)
     with pytest.raises(FileNotFoundError, match="--weights: no file DEFAULT"):
         load_model(f"{own}:make", weights="DEFAULT")
-
-
-def test_normalize_checks_the_channels():
-    with pytest.raises(ValueError, match="--mean: got 3 values, expected 1, the channels of the images"):
-        Normalize([0.1, 0.2, 0.3], [1, 1, 1])(torch.rand(2, 1, 4, 4))
-    assert set(Normalize([0.1], [1]).state_dict()) == {"mean", "std"}
-    assert Normalize([0.1], [1]).double()(torch.rand(2, 3, 4, 4).double()).shape == (2, 3, 4, 4)
-
-
-class Classifier(nn.Module):
-    def forward(self, pixel_values, scale=1):
-        return SimpleNamespace(logits=scale * pixel_values.flatten(1))
-
-
-def test_logits():
-    x = torch.rand(2, 3)
-    assert torch.equal(Logits(Classifier())(x), x)
-    assert torch.equal(Logits(Classifier())(x, 2), 2 * x)
-    assert torch.equal(Logits(Classifier())(x, scale=3), 3 * x)
-    with pytest.raises(TypeError, match=r"model: its output is of type Tensor without a tensor \.logits, expected"):
-        Logits(nn.Identity())(x)
-
-
-@pytest.mark.slow  # the import of transformers
-def test_logits_of_a_hugging_face_classifier():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1], num_labels=5)
-    model = transformers.ResNetForImageClassification(config).eval()
-    x = torch.rand(2, 3, 32, 32)
-    assert torch.equal(Logits(model)(x), model(x).logits)
 
 
 def fake_timm(monkeypatch, create):
