@@ -371,7 +371,7 @@ def test_a_first_operation_in_place_changes_neither_the_numbers_nor_the_data():
     assert torch.equal(torch.stack(data), before)
 
 
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:torch.(ao|quantize):")
 def test_a_quantised_network_is_refused_by_that_word():
     net = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), {nn.Linear})
     with pytest.raises(ValueError, match="quantised"):
