@@ -12,7 +12,7 @@ import captum_alignment
 from captum_alignment import attr, metrics, robust, study, training
 
 ROOT = Path(captum_alignment.__file__).parent
-FLOORS = {"_core": 0, "attr": 1, "metrics": 1, "robust": 1, "training": 1, "study": 2}
+FLOORS = {"_optional": 0, "_core": 0, "attr": 1, "metrics": 1, "robust": 1, "training": 1, "study": 2}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

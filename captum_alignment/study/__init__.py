@@ -12,8 +12,9 @@ On the command line ``captum-alignment evaluate | report | study | roar``; in Py
 It needs the optional dependencies, ``pip install 'captum-alignment[study]'``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study._claims import Verdict
@@ -43,27 +44,26 @@ __all__ = [
 ]
 
 # Loaded on first use, so that the command line starts, and can complain, without the optional dependencies.
-_MODULES = {
-    "LoadedModel": "_models",
-    "Logits": "_models",
-    "StudyConfig": "_config",
-    "StudyResult": "_study",
-    "Verdict": "_claims",
-    "evaluate": "_evaluate",
-    "load_dataset": "_data",
-    "load_model": "_models",
-    "make_config": "_config",
-    "read_records": "_records",
-    "remove_and_retrain": "_roar",
-    "report": "_runs_report",
-    "run_study": "_study",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "study": {
+            "LoadedModel": "_models",
+            "Logits": "_models",
+            "StudyConfig": "_config",
+            "StudyResult": "_study",
+            "Verdict": "_claims",
+            "evaluate": "_evaluate",
+            "load_dataset": "_data",
+            "load_model": "_models",
+            "make_config": "_config",
+            "read_records": "_records",
+            "remove_and_retrain": "_roar",
+            "report": "_runs_report",
+            "run_study": "_study",
+        }
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -41,9 +41,9 @@ penalty                  regularizer                   keeps small
 `AdversarialTraining`) and defensive distillation (`distillation_loss`, `Distillation`) need no second derivative.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from captum_alignment._optional import on_first_use
 from captum_alignment.training._adversarial import L2SignPGD, adversarial_examples
 from captum_alignment.training._alignment import AlignmentRegularizer, alignment_penalty
 from captum_alignment.training._distillation import Distillation, distillation_loss, soft_labels
@@ -90,25 +90,17 @@ __all__ = [
     "threshold_maps",
 ]
 
-#: Where a callback is defined, and the extra that brings its host.
-_CALLBACKS = {
-    "AdversarialTraining": ("captum_alignment.training._adversarial_callback", "study"),
-    "LipschitzRegularization": ("captum_alignment.training._lightning", "study"),
-    "RegularizationCallback": ("captum_alignment.training._lightning", "study"),
-    "SkorchRegularization": ("captum_alignment.training._skorch", "skorch"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _CALLBACKS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, extra = _CALLBACKS[name]
-    try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("captum_alignment"):
-            raise
-        raise ImportError(f"{name} needs {error.name}: pip install 'captum-alignment[{extra}]'") from error
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "study": {
+            "AdversarialTraining": "_adversarial_callback",
+            "LipschitzRegularization": "_lightning",
+            "RegularizationCallback": "_lightning",
+        },
+        "skorch": {"SkorchRegularization": "_skorch"},
+    },
+)
 
 
 def __dir__() -> list[str]:
