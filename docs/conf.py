@@ -1,6 +1,7 @@
 """The site: ``make docs``. Every ``{code-cell}`` runs while it is built, and every warning is an error."""
 
 import os
+import re
 
 from docutils.nodes import SkipNode, math, math_block
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -27,6 +28,7 @@ nb_merge_streams = True
 os.environ["PYTHONWARNINGS"] = "ignore"  # of the cells' kernels: the hosts' own deprecations
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+autodoc_inherit_docstrings = False  # the hooks of Lightning and skorch are theirs to document
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -49,8 +51,17 @@ def _write(translator: object, node: math | math_block) -> None:
     raise SkipNode
 
 
+def _escape(_app: object, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """In docstrings a bar is one of a formula, |<x, g>|, and no substitution."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith(">>>"):
+            parts = re.split(r"(``.*?``)", line)
+            lines[i] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
+
+
 def setup(app: Sphinx) -> None:
     """Formulas as MathML, which browsers draw themselves: the site needs no network and no script for them."""
+    app.connect("autodoc-process-docstring", _escape)
     app.add_html_math_renderer("mathml", (_write, None), (_write, None))
 
 
