@@ -111,7 +111,7 @@ def by_hand(names, steps, lr):
 
 def test_fastai_adds_the_term_to_what_is_differentiated(tmp_path):
     names = run("fastai", tmp_path)
-    import fastai.callback.progress  # brings no_bar
+    import fastai.callback.progress  # noqa: F401 - brings no_bar
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.optimizer import SGD
