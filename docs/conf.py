@@ -1,5 +1,6 @@
 """The site: ``make docs``. Every ``{code-cell}`` runs while it is built, and every warning is an error."""
 
+import inspect
 import os
 import re
 
@@ -59,8 +60,14 @@ def _escape(_app: object, _what: str, _name: str, _object: object, _options: obj
             lines[i] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
 
 
+def _skip(_app: object, _what: str, _name: str, member: object, _skip: bool, _options: object) -> bool | None:
+    """The fields of a named tuple, which its docstring describes."""
+    return True if (inspect.getdoc(member) or "").startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> None:
     """Formulas as MathML, which browsers draw themselves: the site needs no network and no script for them."""
+    app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _escape)
     app.add_html_math_renderer("mathml", (_write, None), (_write, None))
 

@@ -124,6 +124,11 @@ def adversarial_distance(
     Warns:
         UserWarning: an attack that raises, or returns another shape, NaN, infinity or images outside the bounds, is
             named; those samples count as failed, and nothing is lost of what the others found.
+
+    >>> net = torch.nn.Linear(4, 3)
+    >>> result = adversarial_distance(net, torch.rand(5, 4))
+    >>> result.distance.shape, result.adversarials.shape
+    (torch.Size([5]), torch.Size([5, 4]))
     """
     norm = check_norm(norm)
     chosen = resolve_attacks(attacks, norm)

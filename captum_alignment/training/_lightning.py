@@ -48,6 +48,8 @@ class RegularizationCallback(Callback):
         ValueError: a shared forward for a penalty that cannot use it, a loss that does not depend on the inputs, a
             term that is NaN or infinite (without a gradient scaler, which skips such steps by itself), and, when
             fitting starts, settings of the trainer that exclude double backpropagation.
+
+    >>> callback = RegularizationCallback(LocalLipschitz(1e-3), schedule=lambda step: min(1.0, step / 500))
     """
 
     def __init__(
@@ -178,6 +180,8 @@ class LipschitzRegularization(RegularizationCallback):
 
     ``Trainer(callbacks=[LipschitzRegularization(1e-3)])`` adds 1e-3 · mean_i ‖∇ₓ loss_i‖² to the loss of the module's
     own training step and logs it as ``local_lipschitz``. The arguments are those of the two classes.
+
+    >>> callback = LipschitzRegularization(1e-3)
     """
 
     def __init__(

@@ -29,6 +29,9 @@ class SkorchRegularization(Callback):
     Raises:
         TypeError: not a regularizer; a batch of the wrong kind.
         ValueError: a term that is NaN or infinite; a classifier whose module returns probabilities.
+
+    >>> from captum_alignment.training import LocalLipschitz
+    >>> callback = SkorchRegularization(LocalLipschitz(0.1))
     """
 
     def __init__(
