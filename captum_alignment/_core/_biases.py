@@ -9,6 +9,7 @@ constant, a hook on what it returns waits for the gradient, which is ∂Psi/∂c
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -206,7 +207,14 @@ class _Tracer(TorchFunctionMode):
 
 
 def _owner(forward_func: ForwardFunc) -> nn.Module | None:
-    owner = getattr(forward_func, "__self__", forward_func)
+    """The module that names the terms: itself, or the one that a partial, a method or a known wrapper holds."""
+    owner = forward_func
+    while isinstance(owner, partial):
+        owner = owner.func
+    owner = getattr(owner, "__self__", owner)
+    if isinstance(owner, nn.DataParallel):
+        owner = owner.module
+    owner = getattr(owner, "_orig_mod", owner)  # torch.compile's
     return owner if isinstance(owner, nn.Module) and not isinstance(owner, torch.jit.ScriptModule) else None
 
 

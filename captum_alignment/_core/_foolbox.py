@@ -1,6 +1,5 @@
-"""The only module that runs Foolbox attacks: it isolates the user's model and re-checks every claimed adversarial."""
+"""The only module that runs Foolbox attacks: it isolates the user's model from them."""
 
-import math
 import os
 import warnings
 from collections.abc import Callable
@@ -14,13 +13,11 @@ from captum_alignment._core._inputs import (
     Tensors,
     accumulation_dtype,
     flatten,
-    per_sample,
-    per_sample_norm,
     take,
     unflatten,
 )
 from captum_alignment._core._random import seeded
-from captum_alignment._core._scores import invalid, run_scores
+from captum_alignment._core._scores import run_scores
 
 # This module is the first to import foolbox, which imports GitPython, which refuses to load where there is no git
 # executable unless told to be quiet.
@@ -28,14 +25,31 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # foolbox imports a namespace that scipy has deprecated
     from foolbox.attacks.base import Attack, FixedEpsilonAttack, Repeated, get_criterion
-    from foolbox.criteria import Misclassification
+    from foolbox.criteria import Misclassification, TargetedMisclassification
     from foolbox.models import Model, PyTorchModel
 
 Bounds: TypeAlias = tuple[float, float]
 AttackLike: TypeAlias = Attack | Callable[[Any, Tensor, Tensor], Tensor]
 
-#: Share of the range of the bounds that rounding may leave an adversarial outside of them; it is then clamped.
-_OUTSIDE = 1e-6
+NO_GRAPH = (
+    "forward_func: its scores do not depend on the inputs through autograd (a detach, no_grad or argmax inside?), so "
+    "they have no gradient"
+)
+
+
+class ModelFailure(RuntimeError):
+    """The user's model raised in the middle of an attack, whose fault it is not."""
+
+
+class Passes:
+    """How many samples went forward through a model, and how many gradients came back."""
+
+    def __init__(self) -> None:
+        self.forward = self.backward = 0
+
+    def on_backward(self, grad: Tensor) -> None:
+        """A hook of the scores: it sees every gradient that passes through them."""
+        self.backward += len(grad)
 
 
 class _InputGradientOnly(torch.autograd.Function):
@@ -57,8 +71,16 @@ class _InputGradientOnly(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_scores: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
-        # The graph is kept, so that an attack may ask for several gradients of one forward pass.
-        (grad,) = torch.autograd.grad(ctx.scores, ctx.leaf, grad_scores, retain_graph=True)
+        if not ctx.scores.requires_grad:
+            raise ValueError(NO_GRAPH)
+        try:  # the graph is kept, so that an attack may ask for several gradients of one forward pass
+            (grad,) = torch.autograd.grad(ctx.scores, ctx.leaf, grad_scores, retain_graph=True, allow_unused=True)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise ModelFailure(f"forward_func: its backward pass raised {type(error).__name__}: {error}") from error
+        if grad is None:
+            raise ValueError(NO_GRAPH)
         return grad, None
 
 
@@ -79,12 +101,21 @@ class ScoresModel(PyTorchModel):
 
     One input keeps its shape; several are flattened and joined to (N, D). Halves are attacked in float32 and rounded
     where the model is called.
+
+    Attributes:
+        passes: counts what goes through this model and all its subsets.
+        free: where features may change, bool like ``packed``; None is everywhere. The model sees the inputs elsewhere.
+        rounding: by how much (N,) another class must lead, so that rounding does not decide; 0 at first.
     """
 
-    def __init__(self, forward_func: ForwardFunc, inputs: Tensors, args: Any, bounds: Bounds) -> None:
-        self.forward_func, self.inputs, self.args = forward_func, inputs, args
+    def __init__(
+        self, forward_func: ForwardFunc, inputs: Tensors, args: Any, bounds: Bounds, free: Tensor | None = None
+    ) -> None:
+        self.forward_func, self.inputs, self.args, self.free = forward_func, inputs, args, free
         self.packed = self.pack(inputs)
         self.module = _Scores(self.scores)
+        self.passes = Passes()
+        self.rounding = torch.zeros(len(self.packed), device=self.packed.device)
         super().__init__(self.module, bounds=bounds, device=inputs[0].device)
 
     def pack(self, tensors: Tensors) -> Tensor:
@@ -101,17 +132,40 @@ class ScoresModel(PyTorchModel):
     def subset(self, index: Tensor) -> "ScoresModel":
         """The model of the samples ``index`` alone, with their share of the additional arguments."""
         n = len(self.inputs[0])
-        return ScoresModel(self.forward_func, take(self.inputs, index, n), take(self.args, index, n), self.bounds)
+        free = None if self.free is None else self.free[index]
+        inputs, args = take(self.inputs, index, n), take(self.args, index, n)
+        part = ScoresModel(self.forward_func, inputs, args, self.bounds, free)
+        part.passes, part.rounding = self.passes, self.rounding[index]
+        return part
+
+    def allowed(self, packed: Tensor) -> Tensor:
+        """``packed`` where features may change, the inputs elsewhere."""
+        return packed if self.free is None else torch.where(self.free, packed, self.packed)
 
     def scores(self, packed: Tensor) -> Tensor:
-        """Scores (N, K) on the graph of ``packed``; their values are not looked at."""
+        """Scores (N, K) on the graph of ``packed``; their values are not looked at.
+
+        Raises:
+            ModelFailure: what the user's model raised on finite images of the right shape.
+        """
         n = len(self.inputs[0])
-        if len(packed) != n and _has_rows(self.args, n):
+        if len(packed) != n and (self.free is not None or _has_rows(self.args, n)):
             raise ValueError(
-                f"additional_forward_args: hold one entry for each of {n} samples, but the attack calls the model with "
-                f"{len(packed)}; pass internal_batch_size=1 or arguments that all samples share"
+                f"feature_mask or additional_forward_args: hold one entry for each of {n} samples, but the attack "
+                f"calls the model with {len(packed)}; pass internal_batch_size=1 or arguments that all samples share"
             )
-        return run_scores(self.forward_func, self.unpack(packed), self.args)
+        self.passes.forward += len(packed)
+        try:
+            scores = run_scores(self.forward_func, self.unpack(self.allowed(packed)), self.args)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if packed.shape[1:] != self.packed.shape[1:] or not packed.isfinite().all():
+                raise  # the attack's fault
+            raise ModelFailure(f"forward_func raised {type(error).__name__}: {error}") from error
+        if scores.requires_grad:
+            scores.register_hook(self.passes.on_backward)
+        return scores
 
 
 def _has_rows(args: Any, n: int) -> bool:
@@ -124,17 +178,35 @@ def subset(model: Model, index: Tensor) -> Model:
     return model.subset(index) if isinstance(model, ScoresModel) else model
 
 
-def score_function(model: Model) -> ForwardFunc:
+def score_function(model: Model) -> Callable[[Tensor], Tensor]:
     """``model`` as a function of torch tensors for `ScoreGraph`, without the detour that protects parameters."""
-    return model.scores if isinstance(model, ScoresModel) else model
+    if isinstance(model, ScoresModel):
+        return model.scores
+
+    def scores(x: Tensor) -> Tensor:
+        found = model(x)
+        if found.ndim != 2 or found.shape[1] < 2:
+            raise ValueError(
+                f"model: returned scores of shape {tuple(found.shape)}, expected (N, K >= 2), which Foolbox's criteria "
+                "compare; captum_alignment.adversarial_distance takes binary classifiers of one score"
+            )
+        return found
+
+    return scores
 
 
-def untargeted_labels(criterion: Any) -> Tensor:
+def class_to_leave(criterion: Any) -> Tensor:
     """The labels (N,) of a `Misclassification` criterion, or of the labels that Foolbox accepts in its place."""
     criterion = get_criterion(criterion)
     if not isinstance(criterion, Misclassification):
         raise ValueError(f"criterion: got {criterion!r}, expected Misclassification (the attack is untargeted)")
-    return criterion.labels.raw
+    return criterion.labels.raw.long()
+
+
+def class_to_reach(criterion: Any) -> Tensor | None:
+    """The classes (N,) of a `TargetedMisclassification` criterion; None for another."""
+    criterion = get_criterion(criterion)
+    return criterion.target_classes.raw.long() if isinstance(criterion, TargetedMisclassification) else None
 
 
 def is_fixed_epsilon(attack: AttackLike) -> bool:
@@ -159,33 +231,3 @@ def run_attack(attack: AttackLike, model: ScoresModel, labels: Tensor, epsilon: 
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(f"returned {got}, expected adversarials of shape {tuple(x.shape)}")
     return found.detach()
-
-
-def unusable(model: ScoresModel, found: Tensor) -> str | None:
-    """What is wrong with images that an attack returned, whatever their class; None if nothing is."""
-    if not found.isfinite().all():
-        return "returned NaN or infinity"
-    if not _inside(model, found).all():
-        return f"returned images outside the bounds {tuple(model.bounds)}"
-    return None
-
-
-def _inside(model: ScoresModel, found: Tensor) -> Tensor:
-    """Whether images are finite and inside the bounds (N,), up to rounding."""
-    low, high = model.bounds
-    slack = _OUTSIDE * (high - low) if math.isfinite(high - low) else 0.0
-    return ((found >= low - slack) & (found <= high + slack) & found.isfinite()).flatten(1).all(1)
-
-
-def verified(model: ScoresModel, found: Tensor, labels: Tensor, norm: float) -> tuple[Tensor, Tensor]:
-    """Candidates as the model sees them, and their distance (N,): inf unless finite, in bounds and of a new class."""
-    x, (low, high) = model.packed, model.bounds
-    inside = _inside(model, found)
-    mask = per_sample(inside, x)
-    # A rejected candidate may be NaN: the model is asked about the input instead.
-    points = model.pack(model.unpack(torch.where(mask, found.clamp(low, high), x).to(x.dtype)))
-    with torch.no_grad():
-        scores = model.module(points)
-    success = inside & (scores.argmax(1) != labels) & ~invalid(scores)
-    distance = per_sample_norm((points - x,), norm)
-    return points, torch.where(success, distance, torch.inf)

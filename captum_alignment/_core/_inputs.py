@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,19 +18,24 @@ ForwardFunc: TypeAlias = Callable[..., Any]
 _DUALS = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}
 
 
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a number of Python's or NumPy's, and not a bool."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def check_norm(norm: float) -> float:
     """``norm`` as a float; a `ValueError` unless it is 1, 2 or inf."""
-    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or float(norm) not in _DUALS:
+    if not is_number(norm) or float(norm) not in _DUALS:
         raise ValueError(f"norm: got {norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
     return float(norm)
 
 
 def check_count(name: str, value: Any, least: int = 1, also: str = "") -> int:
     """``value``, or a `ValueError` unless it is an integer >= ``least``; ``also`` names what else is allowed."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name}: got {value!r}, expected {expected}{also}")
-    return value
+    return int(value)
 
 
 def dual(norm: float) -> float:
@@ -37,8 +43,8 @@ def dual(norm: float) -> float:
     return _DUALS[norm]
 
 
-def as_tensors(value: Any, name: str = "inputs") -> Tensors:
-    """``value`` as a non-empty tuple of floating tensors with one common, non-zero batch size.
+def as_tensors(value: Any, name: str = "inputs", integers: bool = False) -> Tensors:
+    """``value`` as a non-empty tuple of floating tensors with one common, non-zero batch size; ``integers`` do too.
 
     Raises:
         TypeError: not a tensor or a tuple of tensors, or not of a floating dtype.
@@ -50,7 +56,7 @@ def as_tensors(value: Any, name: str = "inputs") -> Tensors:
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: got {type(tensor).__name__}, expected a tensor or a tuple of tensors")
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() and (not integers or tensor.is_complex()):
             raise TypeError(f"{name}: got dtype {tensor.dtype}, expected a floating dtype (gradients are taken)")
         if tensor.ndim == 0:
             raise ValueError(f"{name}: got a 0-d tensor, expected a batch (N, ...)")

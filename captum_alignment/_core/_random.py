@@ -1,15 +1,19 @@
 """Chance that depends on a seed alone and leaves the global generators where they were."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+#: The generators are global to the process: two threads inside at once would put back each other's states.
+_ALONE = threading.RLock()
+
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, the global generators of the CPU and of ``device`` start from ``seed``."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Inside, the global generators of the CPU and of ``device`` start from ``seed``; one thread at a time."""
+    with _ALONE, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 

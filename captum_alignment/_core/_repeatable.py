@@ -31,8 +31,9 @@ def check_repeatable(
 ) -> None:
     """A `ValueError` if what ``run(inputs, args)`` returns for a sample depends on chance or on its company.
 
-    Decided by behaviour, whatever the cause: one sample beside another and alone. Where the two differ by more than
-    rounding, passes of equal shapes decide, which round alike; where random numbers are drawn, many of them do.
+    Decided by behaviour, whatever the cause: the first sample and the last, beside each other and alone (two, because
+    one may lie where the model is flat). Where they differ by more than rounding, passes of equal shapes decide, which
+    round alike; where random numbers are drawn, many of them do.
     ``model`` is what runs, to name the part to blame; ``size`` the number of samples that it will be given at a time.
     """
     probe = _Probe(run, inputs, args, size)
@@ -51,7 +52,7 @@ def check_repeatable(
 
 
 class _Probe:
-    """What is returned for the first sample in different company."""
+    """What is returned for the first sample and the last (R, K) in different company; R = 1 where there is one."""
 
     def __init__(self, run: Run, inputs: Tensors, args: Any, size: int | None) -> None:
         self._run, self._inputs, self._args = run, inputs, args
@@ -70,14 +71,14 @@ class _Probe:
 
     def alone(self) -> Tensor | None:
         """None where the model takes no single sample: one that squeezes its output, or needs a batch of one size."""
-        return self._try([0])
+        return self._try(*([i] for i in self._ends()))
 
     def beside(self) -> Tensor:
-        return self._first(self._company)
+        return self._rows(self._company)
 
     def repeated(self) -> Tensor:
         """Beside itself: a batch of the same shape."""
-        return self._first([0] * len(self._company), blank=False)
+        return self._rows(*([i] * len(self._company) for i in self._ends()), blank=False)
 
     def is_random(self) -> bool:
         """Whether many passes, which draw from the global generators, ever differ."""
@@ -91,18 +92,28 @@ class _Probe:
                 return False
         return False
 
-    def _try(self, index: list[int]) -> Tensor | None:
+    def _ends(self) -> list[int]:
+        return sorted({self._company[0], self._company[-1]})
+
+    def _try(self, *batches: list[int]) -> Tensor | None:
         try:
-            return self._first(index)
+            return self._rows(*batches)
         except Exception:
             return None
 
-    def _first(self, index: list[int], *, blank: bool = True) -> Tensor:
+    def _rows(self, *batches: list[int], blank: bool = True) -> Tensor:
+        """The first row of each batch; of a single one that holds both ends, both."""
+        rows = [self._scores(index, blank=blank) for index in batches]
+        if len(batches) == 1 and len(self._ends()) == 2:
+            return torch.stack([rows[0][0], rows[0][-1]])
+        return torch.stack([scores[0] for scores in rows])
+
+    def _scores(self, index: list[int], *, blank: bool) -> Tensor:
         rows = torch.tensor(index, device=self._inputs[0].device)
         inputs, args = take((self._inputs, self._args), rows, self._n)
         if blank and self._n == 1:  # the only sample beside a blank
             inputs = tuple(torch.cat([x[:1], torch.zeros_like(x[1:])]) for x in inputs)
-        return self._run(inputs, args)[0]
+        return self._run(inputs, args)
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:

@@ -9,12 +9,15 @@ from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_o
 from captum_alignment._core._inputs import (
     ForwardFunc,
     TensorOrTuple,
+    Tensors,
     accumulation_dtype,
     as_tensors,
+    batches,
     check_norm,
     check_same_shapes,
     dual,
     flatten,
+    join,
     per_sample_dot,
     per_sample_norm,
     ratio,
@@ -38,8 +41,8 @@ def alignment(
     the value depends on how inputs were normalised.
 
     Args:
-        inputs: tensor (N, ...) or a tuple of such; a tuple is one joint vector per sample.
-        attributions: of the shapes of ``inputs``.
+        inputs: tensor (N, ...) or a tuple of such, integers too; a tuple is one joint vector per sample.
+        attributions: of the shapes of ``inputs``; (N, 1, ...) is one map for all channels of (N, C, ...).
         norm: p of the perturbation, 1, 2 or inf; the attribution is measured in its dual q, 1/p + 1/q = 1.
         normalize: divide by ‖x‖_p, which gives a value in [0, 1].
 
@@ -53,10 +56,20 @@ def alignment(
     tensor([4.])
     """
     norm = check_norm(norm)
-    x, a = as_tensors(inputs), as_tensors(attributions, "attributions")
+    x, a = as_tensors(inputs, integers=True), _over_channels(as_tensors(attributions, "attributions"), inputs)
     check_same_shapes(x, a, "attributions")
     result = ratio(per_sample_dot(x, a).abs(), per_sample_norm(a, dual(norm)))
     return ratio(result, per_sample_norm(x, norm)) if normalize else result
+
+
+def _over_channels(attributions: Tensors, inputs: TensorOrTuple) -> Tensors:
+    """Maps (N, 1, ...) that stand for every channel of their input, as one for each channel."""
+    x = inputs if isinstance(inputs, tuple) else (inputs,)
+    if len(x) != len(attributions):
+        return attributions
+    return tuple(
+        a.expand_as(t) if a.ndim > 2 and a.shape == t[:, :1].shape else a for a, t in zip(attributions, x, strict=True)
+    )
 
 
 class Alignment:
@@ -65,6 +78,7 @@ class Alignment:
     Args:
         forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
         norm: as in `alignment`.
+        internal_batch_size: at most that many samples per model call.
 
     >>> net = torch.nn.Linear(2, 3)
     >>> Alignment(net)(torch.rand(5, 2)).shape
@@ -74,18 +88,22 @@ class Alignment:
         TypeError, ValueError: an unknown norm; in the call as `linear_analysis`. The result is in units of the input.
     """
 
-    def __init__(self, forward_func: ForwardFunc, *, norm: float = 2) -> None:
+    def __init__(self, forward_func: ForwardFunc, *, norm: float = 2, internal_batch_size: int | None = None) -> None:
         self.forward_func = forward_func
         self.norm = check_norm(norm)
+        self.internal_batch_size = internal_batch_size
 
     def __call__(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as `linear_analysis`."""
-        x = checked_inputs(self.forward_func, inputs, additional_forward_args)
-        graph = ScoreGraph(self.forward_func, x, additional_forward_args)
-        classes = resolve_target(as_target(target, len(x[0])), graph.scores)
-        gradient = graph.gradient(graph.one_hot(classes))
+        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, self.internal_batch_size)
+        classes = as_target(target, len(tensors[0]))
+        gradients = []
+        for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
+            graph = ScoreGraph(self.forward_func, x, args)
+            gradients.append(graph.gradient(graph.one_hot(resolve_target(t, graph.scores))))
+        gradient = join(gradients)
         warn_of_flat(gradient, "their alignment is 0 or NaN")
-        return alignment(tuple(t.detach() for t in x), gradient, norm=self.norm)
+        return alignment(tensors, gradient, norm=self.norm)
 
 
 class AlignmentNull(NamedTuple):
@@ -116,7 +134,7 @@ def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: 
     """
     norm = check_norm(norm)
     own = alignment(inputs, attributions, norm=norm)
-    x, a = as_tensors(inputs), as_tensors(attributions, "attributions")
+    x, a = as_tensors(inputs, integers=True), _over_channels(as_tensors(attributions, "attributions"), inputs)
     dtype = accumulation_dtype(*(t.dtype for t in (*x, *a)))
     maps, points = flatten(unit(a, dual(norm)), dtype), flatten(x, dtype)
     n = len(points)

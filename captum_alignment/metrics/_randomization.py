@@ -1,12 +1,14 @@
 """Model randomisation: does an attribution change when the network forgets what it has learnt?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from captum_alignment._core._features import find_layer
 from captum_alignment._core._gradients import checked_inputs, for_autograd
@@ -21,7 +23,7 @@ from captum_alignment._core._inputs import (
     to_dataframe,
 )
 from captum_alignment._core._random import draw_seeds, seeded
-from captum_alignment._core._scores import as_target, compute_scores, resolve_target
+from captum_alignment._core._scores import as_scores, as_target, resolve_target, run_output
 from captum_alignment._core._statistics import describe
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 Mode: TypeAlias = Literal["cascading", "independent"]
 #: attribute(model, inputs, target) -> a tensor or a tuple of tensors; typed loosely, as Captum's methods are.
-Attribute: TypeAlias = Callable[[Any, Any, Tensor], Any]
+Attribute: TypeAlias = Callable[[Any, Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,16 @@ def randomization_check(
     An attribution that explains the model must change, so its similarity must fall. One that stays near 1 shows the
     input, as an edge detector does. Absolute maps often keep a high similarity where signed ones lose theirs.
 
-    A layer is re-initialised by its own ``reset_parameters``; the parameters of a module without one are permuted. All
-    of it happens on a copy: the model stays as it is, bit for bit, also after an exception. ``attribute`` sees the same
-    random numbers every time, so that the noise of a `NoiseTunnel` is not taken for a difference, and the global ones
-    stay where they were.
+    A layer is re-initialised by its own ``reset_parameters``; parameters that this leaves as they are (a module without
+    one, a parametrised weight) are permuted. All of it happens on a copy: the model stays as it is, bit for bit, also
+    after an exception. ``attribute`` sees the same random numbers every time, so that the noise of a `NoiseTunnel` is
+    not taken for a difference, and the global ones stay where they were.
 
     Args:
         model: an `nn.Module` returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
         attribute: ``attribute(model, inputs, target)`` returns the attributions of the model that it is given, which is
             the copy, e.g. ``lambda m, x, t: Saliency(m).attribute(x, target=t, abs=False)``. Its inputs require grad.
+            For a model of one output ``target`` is None, by which Captum takes that output.
         inputs: floating tensor (N, ...) or a tuple of such.
         target: the explained class, an int or (N,); None is the class that the trained model predicts. It stays the
             same throughout.
@@ -110,7 +113,8 @@ def randomization_check(
 
     Raises:
         TypeError: a model that is not a module, attributions that are not floating tensors.
-        ValueError: unknown layers or mode, a model without parameters, attributions whose shape changes; inputs and
+        ValueError: unknown layers or mode, a model without parameters or one that cannot be copied; an ``attribute``
+            that runs the original model or returns a delta too; attributions whose shape changes; inputs and
             targets as in `captum_alignment.linear_analysis`.
 
     >>> from captum.attr import InputXGradient
@@ -127,17 +131,20 @@ def randomization_check(
     x = checked_inputs(model, inputs, additional_forward_args)
     device = x[0].device
     with torch.inference_mode(False), torch.enable_grad():
-        copy = deepcopy(model)
+        copy = _copied(model)
         x, args, chosen = for_autograd((x, additional_forward_args, as_target(target, len(x[0]))))
-        order, scores = _run_order(copy, x, args)
-        classes = resolve_target(chosen, scores)
+        order, output = _run_order(copy, x, args)
+        classes = resolve_target(chosen, as_scores(output, len(x[0])))
+        single = output.ndim == 1 or output.shape[1] == 1
         groups = order if layers is None else {name: list(find_layer(copy, name).modules()) for name in layers}
         noise, *seeds = draw_seeds(generator, 1 + len(groups))
 
         def maps() -> Tensors:
             leaves = tuple(t.clone().requires_grad_() for t in x)
-            with seeded(noise, device):
-                found = attribute(copy, like_inputs(leaves, inputs), classes.clone())
+            with seeded(noise, device), _refused(model):
+                found = attribute(copy, like_inputs(leaves, inputs), None if single else classes.clone())
+            if isinstance(found, tuple) and len(found) == 2 and (isinstance(found[0], tuple) or len(x) == 1):
+                raise ValueError("attribute: got a pair, as of attributions and delta, expected the attributions alone")
             return tuple(t.detach() for t in as_tensors(found, "attributions"))
 
         original, similarities = maps(), []
@@ -192,7 +199,7 @@ def _absolute(maps: Tensors) -> Tensors:
 
 
 def _run_order(model: nn.Module, x: Tensors, args: Any) -> tuple[dict[str, list[nn.Module]], Tensor]:
-    """The modules with parameters of their own, from the last that runs to the first, and the scores of that run.
+    """The modules with parameters of their own, from the last that runs to the first, and the output of that run.
 
     One that does not run by itself (attention uses the parameters of its projection) has the place of its parent.
     """
@@ -208,25 +215,77 @@ def _run_order(model: nn.Module, x: Tensors, args: Any) -> tuple[dict[str, list[
     handles = [module.register_forward_pre_hook(started(name)) for name, module in modules.items()]
     try:
         with torch.no_grad():
-            scores = compute_scores(model, x, args)
+            output = run_output(model, x, args)
     finally:
         for handle in handles:
             handle.remove()
     for name in modules:
         clock.setdefault(name, clock.get(name.rpartition(".")[0], 0))
-    own = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
+    inner = {
+        id(m) for module in modules.values() if is_parametrized(module) for m in _parametrizations(module).modules()
+    }
+    own = [name for name, module in modules.items() if id(module) not in inner and _own(module)]
     if not own:
         raise ValueError("model: has no parameters, expected layers to randomise")
-    return {name or "(root)": [modules[name]] for name in sorted(own, key=clock.__getitem__, reverse=True)}, scores
+    return {name or "(root)": [modules[name]] for name in sorted(own, key=clock.__getitem__, reverse=True)}, output
 
 
 @torch.no_grad()
 def _reinitialise(modules: list[nn.Module]) -> None:
     for module in modules:
+        parameters = _own(module)
+        before = [parameter.clone() for parameter in parameters]
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
-            continue
-        for parameter in module.parameters(recurse=False):
-            flat = parameter.flatten()
-            parameter.copy_(flat[torch.randperm(len(flat), device=flat.device)].reshape(parameter.shape))
+        # A parametrised weight is computed from others, which reset_parameters leaves as they are.
+        for parameter, old in zip(parameters, before, strict=True):
+            if torch.equal(parameter, old):
+                flat = parameter.flatten()
+                parameter.copy_(flat[torch.randperm(len(flat), device=flat.device)].reshape(parameter.shape))
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the module itself, those behind its parametrised ones (weight norm …) among them."""
+    behind = _parametrizations(module).parameters() if is_parametrized(module) else ()
+    return [*module.parameters(recurse=False), *behind]
+
+
+def _parametrizations(module: nn.Module) -> nn.ModuleDict:
+    return module.get_submodule("parametrizations")  # pyright: ignore[reportReturnType]
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy of the model; activations that its modules keep, which torch does not copy, lose their graph."""
+    memo: dict[int, Any] = {}
+
+    def collect(value: Any) -> None:
+        if isinstance(value, Tensor) and not value.is_leaf:
+            memo[id(value)] = value.detach().clone()
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                collect(item)
+        elif isinstance(value, dict):
+            collect(list(value.values()))
+
+    for module in model.modules():
+        collect(vars(module))
+    try:
+        return deepcopy(model, memo)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"model: cannot be copied ({error}), expected a module that deepcopy takes") from error
+
+
+@contextmanager
+def _refused(model: nn.Module) -> Iterator[None]:
+    """A `ValueError` if the model, of which only a copy is randomised, runs inside."""
+
+    def hook(*_: Any) -> None:
+        raise ValueError("attribute: runs the original model, expected it to explain the model that it is given")
+
+    handles = [module.register_forward_pre_hook(hook, prepend=True) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -14,6 +14,7 @@ from captum_alignment._core._inputs import (
     check_finite,
     check_same_shapes,
     flatten,
+    is_number,
     like_inputs,
     unflatten,
 )
@@ -38,7 +39,7 @@ def remove_features(
     the top ones. The call is pure, and of one sample independent of the others unless attributions tie.
 
     Args:
-        inputs: floating tensor (N, ...) or a tuple of such, whose features are ranked together.
+        inputs: tensor (N, ...) or a tuple of such, integers too, whose features are ranked together.
         attributions: of the shapes of ``inputs``; per pixel, (N, 1, ...) will do for any number of channels.
         fraction: strictly between 0 and 1.
         baseline: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs; for
@@ -55,7 +56,7 @@ def remove_features(
         New tensors like ``inputs``.
 
     Raises:
-        TypeError: not floating tensors.
+        TypeError: not tensors, or attributions that are not floating.
         ValueError: attributions of another shape, NaN or infinite ones; a fraction outside (0, 1); a baseline that does
             not broadcast or is not finite; an unknown ``per``.
 
@@ -67,7 +68,7 @@ def remove_features(
     >>> remove_features(x, a, 0.5, baseline=0, keep=True)
     tensor([[0., 2., 3., 0.]])
     """
-    x = as_tensors(inputs)
+    x = as_tensors(inputs, integers=True)
     importance = importance_of(x, attributions, per, absolute)
     filling, share = filling_for(x, baseline), check_fraction(fraction)
     return like_inputs(replaced(x, importance, ranks(importance, generator), share, filling, keep), inputs)
@@ -114,7 +115,10 @@ def filling_for(x: Tensors, baseline: Any) -> Tensors:
 
 
 def _expanded(value: Any, x: Tensor) -> Tensor:
-    value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    given = torch.as_tensor(value, device=x.device)
+    value = given.to(x.dtype)
+    if not x.is_floating_point() and not torch.equal(value.to(given.dtype), given):
+        raise ValueError(f"baseline: got values that inputs of {x.dtype} cannot hold, expected integers in its range")
     shape = tuple(value.shape)
     if value.ndim == 1 and x.ndim > 2:
         value = value.reshape(-1, *[1] * (x.ndim - 2))
@@ -134,6 +138,6 @@ def _expanded(value: Any, x: Tensor) -> Tensor:
 
 def check_fraction(fraction: Any) -> float:
     """``fraction``, or a `ValueError` unless it is a number strictly between 0 and 1."""
-    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+    if not is_number(fraction) or not 0 < fraction < 1:
         raise ValueError(f"fraction: got {fraction!r}, expected a number between 0 and 1, neither included")
     return float(fraction)

@@ -1,19 +1,25 @@
 """Distances to the decision boundary and the attacks that find them, in Foolbox's terms."""
 
 import captum_alignment._core._foolbox  # noqa: F401 - before any other import of foolbox, see there
+from captum_alignment.robust._decision import DecisionSearch
 from captum_alignment.robust._deepfool import DeepFool
-from captum_alignment.robust._distance import AdversarialDistance, adversarial_distance
+from captum_alignment.robust._distance import adversarial_distance
 from captum_alignment.robust._fab import FAB
 from captum_alignment.robust._gradient_attack import GradientAttack
 from captum_alignment.robust._perturbation import FoolboxPerturbation
+from captum_alignment.robust._registry import attack_names, resolve_attacks
+from captum_alignment.robust._result import AdversarialDistance
 from captum_alignment.robust._rival_search import RivalSearch
 
 __all__ = [
     "FAB",
     "AdversarialDistance",
+    "DecisionSearch",
     "DeepFool",
     "FoolboxPerturbation",
     "GradientAttack",
     "RivalSearch",
     "adversarial_distance",
+    "attack_names",
+    "resolve_attacks",
 ]

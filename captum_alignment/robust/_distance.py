@@ -1,23 +1,13 @@
 """The distance to the decision boundary, as the per-sample minimum over attacks."""
 
 import warnings
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_alignment._core._foolbox import (
-    AttackLike,
-    Bounds,
-    Model,
-    ScoresModel,
-    is_fixed_epsilon,
-    run_attack,
-    unusable,
-    verified,
-)
+from captum_alignment._core._foolbox import Bounds, Model
 from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import (
     ForwardFunc,
@@ -25,61 +15,14 @@ from captum_alignment._core._inputs import (
     Tensors,
     batches,
     check_norm,
+    flatten,
     join,
     like_inputs,
-    to_dataframe,
 )
-from captum_alignment._core._scores import as_target, compute_scores, resolve_target
-from captum_alignment._core._statistics import describe
-from captum_alignment.robust._portfolio import resolve_attacks
-from captum_alignment.robust._refine import bisect_segment, minimise_epsilon
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-
-@dataclass(frozen=True)
-class AdversarialDistance(Generic[InputsT]):
-    """What the attacks found, per sample (N,), on the inputs' device.
-
-    Attributes:
-        distance: the smallest verified distance, after refinement; 0 where the class to leave is not predicted anyway;
-            inf where nothing succeeded.
-        attack: LongTensor, index into ``names`` of the attack that found it; -1 where no attack did or was needed.
-        names: the attacks, in the order in which they ran.
-        adversarials: shaped like the inputs; the input itself where there is none.
-        by_attack: {name: (N,)} each attack's verified distance before refinement, inf where it failed, NaN where it was
-            not run.
-        errors: {name: message} of the attacks that in at least one batch raised, or returned NaN, infinity or images
-            outside the bounds.
-    """
-
-    distance: Tensor
-    attack: Tensor
-    names: tuple[str, ...]
-    adversarials: InputsT
-    by_attack: dict[str, Tensor]
-    errors: dict[str, str]
-
-    def optimality_gap(self) -> dict[str, Tensor]:
-        """{name: (N,)} each attack's distance over the smallest known: 1 is the best, inf a failure, NaN not run."""
-        return {
-            name: torch.where(column.isinf(), torch.inf, column / self.distance)
-            for name, column in self.by_attack.items()
-        }
-
-    def to_dataframe(self) -> "DataFrame":
-        """One row per sample: distance, attack (its name or None) and a column per attack; needs pandas."""
-        frame = to_dataframe({"distance": self.distance, **self.by_attack})
-        names = [self.names[i] if i >= 0 else None for i in self.attack.tolist()]
-        frame.insert(1, "attack", names)
-        return frame
-
-    def __str__(self) -> str:
-        found = int(self.distance.isfinite().sum())
-        lines = [f"{name:<22}{describe(column)}" for name, column in self.by_attack.items()]
-        head = f"median distances over {len(self.distance)} samples, 95 % intervals; {found} with an adversarial"
-        return "\n".join([head, f"{'minimum':<22}{describe(self.distance)}", *lines])
+from captum_alignment._core._scores import as_target
+from captum_alignment.robust._registry import resolve_attacks
+from captum_alignment.robust._result import AdversarialDistance, doubt
+from captum_alignment.robust._search import Found, Search
 
 
 def adversarial_distance(
@@ -91,6 +34,7 @@ def adversarial_distance(
     attacks: Any = "fast",
     norm: float = 2,
     bounds: Bounds = (0, 1),
+    feature_mask: Tensor | Tensors | None = None,
     internal_batch_size: int | None = None,
     refine: bool = True,
     show_progress: bool = False,
@@ -98,8 +42,9 @@ def adversarial_distance(
     """rho(x) = inf {‖e‖ : F(x + e) ≠ F(x)} from above (Etmann et al. 2019, Definition 1), per sample.
 
     Every adversarial that an attack claims is checked by running the model: finite, inside the bounds, another class
-    predicted. Then the segment from the input to it is bisected, which never makes it worse. The model's parameters,
-    gradients, mode and device are not touched; results do not depend on the global random state.
+    predicted, by a lead above rounding, so that it is adversarial in another batch, alone and in float64. Then the
+    segment from the input to it is bisected, which never makes it worse. The model's parameters, gradients, mode and
+    device are not touched; results do not depend on the global random state.
 
     Args:
         forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. A Foolbox
@@ -107,23 +52,31 @@ def adversarial_distance(
         inputs: floating tensor (N, ...) inside the bounds, or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class.
         additional_forward_args: passed on after ``inputs``, as in Captum.
-        attacks: "paper" (gradient attack, DeepFool and Carlini-Wagner with the paper's settings; in l_inf sign-gradient
-            search, DeepFool, FMN and random-start PGD), "fast" or "thorough" (`RivalSearch` with fewer or more rivals
-            and steps; in l_1 "fast" is FMN and EAD), or Foolbox attacks and callables (model, x, y) -> x_adv: one, a
-            sequence, or {name: attack}. A FixedEpsilonAttack is minimised over epsilon, per sample.
+        attacks: one, a sequence or {name: attack} of: a name out of `attack_names`, ``FILE.py:NAME``, a Foolbox attack,
+            or a callable (model, x, y) -> x_adv. "fast" and "thorough" are `RivalSearch` with fewer or more rivals and
+            starts (in l_1 "fast" is FMN and EAD); "thorough" also runs a decision-based attack where there is no
+            gradient to follow. "paper" is the gradient attack, DeepFool and Carlini-Wagner with the paper's settings
+            (in l_inf sign-gradient search, DeepFool, FMN and random-start PGD). A FixedEpsilonAttack is minimised over
+            epsilon, per sample.
         norm: 1, 2 or inf; distances are measured in it, whatever the attacks minimise.
         bounds: (min, max) of every feature.
+        feature_mask: boolean, or 0 and 1, like ``inputs`` or broadcasting to them: which features may change. None is
+            all.
         internal_batch_size: at most that many samples per attack.
         refine: bisect between the input and the best adversarial.
         show_progress: a progress bar over attacks and batches.
 
     Raises:
         TypeError, ValueError: inputs that are not floating, empty, not finite or outside the bounds; scores of another
-            shape; targets out of range; unknown attacks; batch norm or dropout in training mode.
+            shape; targets out of range; unknown attacks; batch norm or dropout in training mode; a mask that does not
+            fit.
+        RuntimeError: what the model itself raises in the middle of an attack, which is never turned into distances.
 
     Warns:
         UserWarning: an attack that raises, or returns another shape, NaN, infinity or images outside the bounds, is
-            named; those samples count as failed, and nothing is lost of what the others found.
+            named; where it raised for a batch it is tried again on its halves, down to single samples, and those on
+            which it raises alone count as failed. Another warning counts the samples without an adversarial, and those
+            whose gradient is zero or not finite, so that their distance may be far too large.
 
     >>> net = torch.nn.Linear(4, 3)
     >>> result = adversarial_distance(net, torch.rand(5, 4))
@@ -136,83 +89,53 @@ def adversarial_distance(
     bounds = resolve_bounds(forward_func, bounds)
     check_inside(tensors, bounds)
     classes = as_target(target, len(tensors[0]))
+    free = _free(feature_mask, tensors)
     with torch.inference_mode(False):
-        samples = for_autograd((tensors, classes, additional_forward_args))
+        samples = for_autograd((tensors, classes, additional_forward_args, free))
         parts = list(batches(internal_batch_size, *samples))
         with tqdm(total=len(parts) * len(chosen), desc="attacks", disable=not show_progress) as bar:
-            search = _Search(forward_func, chosen, norm, bounds, refine, bar)
+            search = Search(forward_func, chosen, norm, bounds, refine, bar)
             results = [search.run(*part) for part in parts]
     for name, message in search.errors.items():
         warnings.warn(f"attack {name!r} raised {message}; it counts as failed there", stacklevel=2)
-    distance, attack, by_attack, adversarials = zip(*results, strict=True)
+    result = _joined(results, search, inputs)
+    if sentence := doubt(result.distance, result.reason):
+        warnings.warn(sentence, stacklevel=2)
+    return result
+
+
+def _joined(results: list[Found], search: Search, inputs: InputsT) -> AdversarialDistance[InputsT]:
     return AdversarialDistance(
-        distance=torch.cat(distance),
-        attack=torch.cat(attack),
-        names=tuple(chosen),
-        adversarials=like_inputs(join(adversarials), inputs),
-        by_attack={name: torch.cat([part[name] for part in by_attack]) for name in chosen},
+        distance=torch.cat([part.distance for part in results]),
+        attack=torch.cat([part.attack for part in results]),
+        names=tuple(search.attacks),
+        adversarials=like_inputs(join([part.adversarials for part in results]), inputs),
+        by_attack={name: torch.cat([part.by_attack[name] for part in results]) for name in search.attacks},
         errors=search.errors,
+        target=torch.cat([part.target for part in results]),
+        reason=tuple(why for part in results for why in part.reason),
+        passes=search.passes(),
     )
 
 
-@dataclass
-class _Search:
-    """The attacks on one batch after the other, and what they raised."""
-
-    forward_func: ForwardFunc
-    attacks: dict[str, AttackLike]
-    norm: float
-    bounds: Bounds
-    refine: bool
-    bar: tqdm
-    errors: dict[str, str] = field(default_factory=dict)
-
-    def run(self, x: Tensors, target: Tensor | None, args: Any) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensors]:
-        """distance, attack, by_attack and adversarials of one batch."""
-        with torch.no_grad():
-            scores = compute_scores(self.forward_func, x, args)
-        labels = resolve_target(target, scores)
-        whole = ScoresModel(self.forward_func, x, args, self.bounds)
-        left = scores.argmax(1) != labels
-        todo = (~left).nonzero().flatten()
-        points = whole.packed.clone()
-        distance = torch.where(left, 0.0, torch.inf).to(points.dtype)
-        winner = torch.full_like(labels, -1)
-        by_attack = {name: torch.full_like(distance, torch.nan) for name in self.attacks}
-        if not len(todo):
-            self.bar.update(len(self.attacks))
-            return distance, winner, by_attack, x
-        model, labels = whole.subset(todo), labels[todo]
-        for number, (name, attack) in enumerate(self.attacks.items()):
-            self.bar.set_postfix_str(name)
-            found, length = self._try(name, attack, model, labels)
-            by_attack[name][todo] = length
-            nearer = length < distance[todo]
-            won = todo[nearer]
-            distance[won], points[won], winner[won] = length[nearer], found[nearer], number
-            self.bar.update()
-        if self.refine:
-            points[todo], distance[todo] = bisect_segment(model, points[todo], distance[todo], labels, self.norm)
-        return distance, winner, by_attack, whole.unpack(points)
-
-    def _try(self, name: str, attack: AttackLike, model: ScoresModel, labels: Tensor) -> tuple[Tensor, Tensor]:
-        def run(model: ScoresModel, labels: Tensor, epsilon: float | None = None) -> Tensor:
-            found = run_attack(attack, model, labels, epsilon)
-            if problem := unusable(model, found):  # of some samples: the others' results count
-                self.errors[name] = f"ValueError: {problem}"
-            return found
-
+def _free(feature_mask: Any, tensors: Tensors) -> Tensor | None:
+    """``feature_mask`` as one boolean tensor that looks like what attacks see."""
+    if feature_mask is None:
+        return None
+    masks = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
+    if len(masks) != len(tensors) or not all(isinstance(mask, Tensor) for mask in masks):
+        raise TypeError(f"feature_mask: got {type(feature_mask).__name__}, expected a tensor like each of the inputs")
+    whole = []
+    for mask, x in zip(masks, tensors, strict=True):
+        if not ((mask == 0) | (mask == 1)).all():
+            raise ValueError("feature_mask: got other values than 0 and 1 (or True and False: may change)")
         try:
-            if is_fixed_epsilon(attack):
-                return minimise_epsilon(run, model, labels, self.norm)
-            return verified(model, run(model, labels), labels, self.norm)
-        except torch.OutOfMemoryError as error:
-            raise torch.OutOfMemoryError(
-                f"attack {name!r} ran out of memory on {len(labels)} samples; pass a smaller internal_batch_size"
-            ) from error
-        except Exception as error:  # an attack is foreign code: whatever it raises, the others' results are kept
-            self.errors[name] = f"{type(error).__name__}: {error}"
-            return model.packed, torch.full_like(labels, torch.inf, dtype=model.packed.dtype)
+            whole.append(mask.to(x.device).bool().expand_as(x))
+        except RuntimeError:
+            raise ValueError(
+                f"feature_mask: got shape {tuple(mask.shape)}, expected {tuple(x.shape)} or what broadcasts to it"
+            ) from None
+    return whole[0] if len(whole) == 1 else flatten(tuple(whole), torch.uint8).bool()
 
 
 def resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:

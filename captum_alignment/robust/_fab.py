@@ -60,7 +60,7 @@ class FAB(UntargetedAttack):
 def fab(
     model: Model,
     x: Tensor,
-    labels: Tensor,
+    labels: Tensor | None,
     rival: Tensor,
     *,
     steps: int,
@@ -68,7 +68,10 @@ def fab(
     start: Tensor | None = None,
     retreat: float = _RETREAT,
 ) -> tuple[Tensor, Tensor]:
-    """Length (N,), inf without success, and point of the nearest adversarial on the way to ``rival`` (N,)."""
+    """Length (N,), inf without success, and point of the nearest adversarial on the way to ``rival`` (N,).
+
+    As in `margin`, without ``labels`` only the class ``rival`` counts.
+    """
     best, points = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
     point = x if start is None else start
     for _ in range(steps):
@@ -85,5 +88,7 @@ def fab(
         lengths = [per_sample_norm((vector,), norm).to(x.dtype) for vector in (origin, step)]
         pull = per_sample((lengths[1] / (lengths[0] + lengths[1]).clamp(min=1e-12)).clamp(max=_PULL), x)
         free = point - back + _OVERSHOOT * step
-        point = torch.lerp(free, x + _OVERSHOOT * origin, pull).clamp(*model.bounds)
+        ahead = torch.lerp(free, x + _OVERSHOOT * origin, pull).clamp(*model.bounds)
+        # Scores that overflow have no plane: half the way back there may be one.
+        point = torch.where(per_sample(lead.isfinite(), x), ahead, (x + point) / 2)
     return best, points

@@ -6,7 +6,7 @@ import torch
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import subset
+from captum_alignment._core._foolbox import NO_GRAPH, score_function, subset
 from captum_alignment._core._inputs import check_count, per_sample
 from captum_alignment.robust._attack import UntargetedAttack
 
@@ -46,7 +46,7 @@ class GradientAttack(UntargetedAttack):
         if not math.isfinite(high - low):
             raise ValueError(f"bounds: got {(low, high)}, expected finite bounds (they end the line search)")
         step = (high - low) * (math.sqrt(x[0].numel()) if self.norm == 2 else 1.0) / self.steps
-        direction = _loss_direction(model, x, labels, self.norm)
+        direction, here = _loss_direction(model, x, labels, self.norm)
 
         def is_adversarial(index: Tensor, eps: Tensor) -> Tensor:
             with torch.no_grad():
@@ -59,7 +59,7 @@ class GradientAttack(UntargetedAttack):
             return mask.nonzero().flatten()
 
         eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
-        pending = where(torch.ones_like(eps) > 0)
+        pending = where(here)
         for k in range(1, self.steps + 1):
             if not len(pending):
                 break
@@ -76,19 +76,25 @@ class GradientAttack(UntargetedAttack):
         return moved(where(eps >= 0), eps)
 
 
-def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: float) -> Tensor:
+def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     """The direction of ∇_x CE, also where the softmax saturates and the loss itself has lost its gradient.
+
+    And whether the label is predicted at x (N,).
 
     ∇CE = Σ_j p_j (∇Psi^j - ∇Psi^t) over j ≠ t. Normalising the p_j among themselves changes its length only.
     """
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
-        scores = model(leaf)
+        scores = score_function(model)(leaf)
         own = torch.nn.functional.one_hot(labels, scores.shape[1]).bool()
         weights = scores.detach().masked_fill(own, -torch.inf).softmax(1)
         others = torch.where(weights > 0, weights * scores, 0).sum()  # a class masked by -inf has weight 0
-        (gradient,) = torch.autograd.grad(others - scores[own].sum(), leaf)
+        lead = others - scores[own].sum()
+        gradient = torch.autograd.grad(lead, leaf, allow_unused=True)[0] if lead.requires_grad else None
+    if gradient is None:
+        raise ValueError(NO_GRAPH)
+    here = scores.argmax(1) == labels
     if norm != 2:
-        return gradient.sign()
+        return gradient.sign(), here
     length = per_sample(torch.linalg.vector_norm(gradient.flatten(1), dim=1), x)
-    return torch.where(length > 0, gradient / length, 0)
+    return torch.where(length > 0, gradient / length, 0), here

@@ -17,7 +17,14 @@ _PULL, _OVERSHOOT = (1.0, 0.1), (1.1, 1.0)
 
 
 def mean_plane(
-    model: Model, x: Tensor, labels: Tensor, rival: Tensor, *, steps: int, norm: float
+    model: Model,
+    x: Tensor,
+    labels: Tensor | None,
+    rival: Tensor,
+    *,
+    steps: int,
+    norm: float,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Length (N,), inf without success, and point of the nearest adversarial on the way to ``rival`` (N,).
 
@@ -29,7 +36,8 @@ def mean_plane(
     needed.
     """
     best, points = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
-    point, normal, level = x, torch.zeros_like(x), torch.zeros_like(best, dtype=accumulation_dtype(x.dtype))
+    point, normal = x if start is None else start, torch.zeros_like(x)
+    level = torch.zeros_like(best, dtype=accumulation_dtype(x.dtype))
     for i in range(steps):
         adversarial, lead, gradient = margin(model, point, labels, rival)
         away = point - x

@@ -5,10 +5,11 @@ from typing import Any, cast
 import torch
 from captum.robust import Perturbation
 
-from captum_alignment._core._foolbox import Attack, Bounds, ScoresModel, is_fixed_epsilon, run_attack, verified
+from captum_alignment._core._foolbox import Attack, Bounds, ScoresModel, is_fixed_epsilon, run_attack
 from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import ForwardFunc, InputsT, like_inputs, per_sample
 from captum_alignment._core._scores import as_target, compute_scores, resolve_target
+from captum_alignment._core._verified import rounding, verified
 from captum_alignment.robust._distance import check_inside, resolve_bounds
 
 #: How much farther than epsilon rounding may put a point, as a share of epsilon.
@@ -86,6 +87,7 @@ class FoolboxPerturbation(Perturbation):
                 scores = compute_scores(self.forward_func, x, args)
             labels = resolve_target(classes, scores)
             model = ScoresModel(self.forward_func, x, args, self.bounds)
+            model.rounding = rounding(scores, labels)
             found = run_attack(self.attack, model, labels, size)
             if size is None or is_fixed_epsilon(self.attack):
                 points, distance = verified(model, found, labels, 2)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_alignment._core._foolbox import ScoresModel, verified
+from captum_alignment._core._foolbox import ScoresModel
 from captum_alignment._core._inputs import per_sample
+from captum_alignment._core._verified import verified
 
 #: The segment is searched until its unresolved part is this share of the distance, or this many times.
 _RELATIVE, _TRIALS = 2e-4, 40

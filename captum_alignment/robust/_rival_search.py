@@ -1,4 +1,4 @@
-"""A search for the nearest adversarial among the nearest rivals, which spends its steps where they pay."""
+"""A search for the nearest adversarial among the nearest rivals, from the input and from far away."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,47 +7,50 @@ import torch
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import score_function, subset
+from captum_alignment._core._foolbox import ScoresModel, class_to_leave, class_to_reach, score_function, subset
 from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment._core._inputs import check_count, dual, per_sample_norm
-from captum_alignment.robust._attack import UntargetedAttack, nearer
-from captum_alignment.robust._ddn import ddn
+from captum_alignment.robust._attack import UntargetedAttack, is_adversarial, nearer
 from captum_alignment.robust._fab import fab
 from captum_alignment.robust._mean_plane import mean_plane
+from captum_alignment.robust._starts import around, starts
 
 #: So many more rivals are linearized than get a short run: the nearest boundary need not be a likely class's.
 _MORE = 2
-#: A sample is easy if short runs end near the linearized distance: at most so many times farther, or nearer.
-_FARTHER, _NEARER = 1.3, 1.5
-#: And if no other run comes nearer than they did by this factor: of so many steps of DDN, or a long one.
-_GAIN, _CHECK = 1.1, 5
 #: A rival whose short run ends within this factor of the shortest contends.
 _CONTENDS = 1.05
-#: The nearest point of a sample that is not easy is polished by so many projections, with little retreat between them.
+#: The nearest point of all is polished by so many projections, with little retreat between them.
 _POLISH, _POLISH_RETREAT = 4, 0.05
+#: Samples without any adversarial get this many further starts.
+_LAST_STARTS = 6
 
 
 class RivalSearch(UntargetedAttack):
-    """Minimum-norm attack that combines descents toward one rival at a time, sample by sample.
+    """Minimum-norm attack that combines descents toward one rival at a time.
 
-    The rivals with the nearest linearized boundaries get short runs along the mean of the boundaries' planes. On most
-    natural networks they end near the linearized distance, and a few steps of DDN (Rony et al. 2019, on the margin) do
-    not come much nearer: such a sample is easy, and the rivals whose runs ended nearest may get a long one. On other
-    samples, most of them on adversarially trained and certified networks, the most likely rivals get a long run of
-    `FAB` each, and the nearest so far one of DDN, which finds the way where projections do not, above all in l_inf; in
-    l_2 only if they ended far from the linearized boundary.
+    The rivals with the nearest linearized boundaries get short runs from the input along the mean of the boundaries'
+    planes, those whose runs end nearest a long one. That is the way on natural networks. On adversarially trained and
+    certified ones gradients near the input lead into the wrong valley: so `FAB` comes back to the most likely rivals'
+    boundaries from far away, first from near the middle of the bounds, then from noise. Long runs from around the input
+    may find another valley yet. The nearest point found is polished. Samples on which nothing succeeds (flat around the
+    input) get more starts.
+
+    In Foolbox the criterion may be `Misclassification`, or `TargetedMisclassification` for the nearest image of a given
+    class, which is then the only rival.
 
     Args:
         norm: 2 or inf.
         rivals: at most how many rivals get a short run.
         reach: a rival gets one only if its linearized boundary is nearer than the nearest adversarial times this.
-        contenders: at most how many rivals of an easy sample get a long run; 0 for none.
-        likely: at most how many rivals of another sample get a run of `FAB`.
-        short, long, projections: steps of a short run, of a long run, and of `FAB` or DDN.
+        contenders: at most how many rivals get a long run; 0 for none.
+        likely: at most how many rivals get a run from each start that is not the input.
+        starts: how many starts of `FAB` far away from the input.
+        around: how many starts around the input of another long run, at twice the distance found so far.
+        short, long, projections: steps of a short run, of a long run, and of `FAB`.
 
     Raises:
-        ValueError: another norm, numbers of runs or steps that are not positive, a reach below 1; at run time a
-            criterion other than `Misclassification`.
+        ValueError: another norm, numbers of runs or steps that are not positive, a reach below 1; at run time another
+            criterion.
 
     >>> import foolbox
     >>> model = foolbox.PyTorchModel(torch.nn.Linear(4, 3).eval(), bounds=(0, 1), device="cpu")
@@ -65,9 +68,11 @@ class RivalSearch(UntargetedAttack):
         reach: float = 1.15,
         contenders: int = 0,
         likely: int = 2,
+        starts: int = 1,
+        around: int = 0,
         short: int = 12,
         long: int = 36,
-        projections: int = 24,
+        projections: int = 30,
     ) -> None:
         super().__init__(norm=norm)
         self.rivals = check_count("rivals", rivals)
@@ -76,49 +81,56 @@ class RivalSearch(UntargetedAttack):
         self.reach = reach
         self.contenders = check_count("contenders", contenders, 0)
         self.likely = check_count("likely", likely)
+        self.starts = check_count("starts", starts, 0)
+        self.around = check_count("around", around, 0)
         self.short = check_count("short", short)
         self.long = check_count("long", long)
         self.projections = check_count("projections", projections)
 
+    def search(self, model: Model, x: Tensor, criterion: Any) -> Tensor:
+        goal = class_to_reach(criterion)
+        return self.find(model, x, class_to_leave(criterion)) if goal is None else self._find(model, x, None, goal)
+
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
-        classes, linear = _linearized(model, x, labels, self.norm, max(self.rivals + _MORE, self.likely))
-        runs = _Runs(model, x, labels, self.norm)
-        near, nearest = linear.argsort(dim=1, stable=True)[:, : self.rivals], linear.amin(1)
-        short, easy = torch.full_like(linear, torch.inf), nearest > 0
+        return self._find(model, x, labels, None)
+
+    def _find(self, model: Model, x: Tensor, labels: Tensor | None, goal: Tensor | None) -> Tensor:
+        count = max(self.rivals + _MORE, self.likely)
+        done, classes, linear = _linearized(model, x, labels, goal, self.norm, count)
+        runs = _Runs(model, x, labels, self.norm, done)
+        near = linear.argsort(dim=1, stable=True)[:, : self.rivals]
+        short = torch.full_like(linear, torch.inf)
         for column in near.unbind(1):
             close = _column(linear, column) < self.reach * runs.length
-            lengths = runs.run(mean_plane, easy & close, _column(classes, column), steps=self.short)
+            lengths = runs.run(mean_plane, close, _column(classes, column), steps=self.short)
             short.scatter_(1, column.unsqueeze(1), lengths.unsqueeze(1))
-            easy = runs.agree(nearest)
         shortest, order = short.sort(dim=1, stable=True)
-        first = torch.where(runs.length.isfinite(), runs.rival, _column(classes, near[:, 0]))
-        runs.run(ddn, easy, first, steps=_CHECK)
         for length, column in zip(shortest.unbind(1)[: self.contenders], order.unbind(1), strict=False):
-            contends = easy & (length < _CONTENDS * shortest[:, 0])
-            runs.run(mean_plane, contends, _column(classes, column), steps=self.long)
-        easy &= shortest[:, 0] < _GAIN * runs.length
-        for rival in classes[:, : self.likely].unbind(1):
-            runs.run(fab, ~easy, rival, steps=self.projections)
-        hard = ~easy & (runs.length > 0)
-        # In l_2 what projections found near the linearized distance is seldom improved.
-        doubtful = hard & ~runs.agree(nearest) if self.norm == 2 else hard
-        runs.run(ddn, doubtful, first, steps=self.projections)
-        found = hard & runs.length.isfinite()
+            runs.run(mean_plane, length < _CONTENDS * shortest[:, 0], _column(classes, column), steps=self.long)
+        away = starts(x, model.bounds)
+        for number, start in zip(range(self.starts + _LAST_STARTS), away, strict=False):
+            where = runs.length > 0 if number < self.starts else runs.length.isinf()
+            for rival in classes[:, : self.likely].unbind(1):
+                runs.run(fab, where, rival, start=start, steps=self.projections)
+        found = runs.length.isfinite()
+        for seed in range(self.around):
+            start = around(x, torch.where(found, runs.length, 0), self.norm, seed).clamp(*model.bounds)
+            for column in order.unbind(1)[: self.contenders]:
+                runs.run(mean_plane, found, _column(classes, column), start=start, steps=self.long)
         runs.run(fab, found, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
 
 
 class _Runs:
-    """The nearest adversarials of the runs so far: ``length`` (N,), inf before, ``points``, and the ``rival`` each."""
+    """The nearest adversarials of the runs so far: ``length`` (N,), inf before, ``points``, and the ``rival`` each.
 
-    def __init__(self, model: Model, x: Tensor, labels: Tensor, norm: float) -> None:
+    Samples that were ``done`` (N,) before have length 0 and never take part.
+    """
+
+    def __init__(self, model: Model, x: Tensor, labels: Tensor | None, norm: float, done: Tensor) -> None:
         self.model, self.x, self.labels, self.norm = model, x, labels, norm
-        self.length = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype)
-        self.points, self.rival = x.clone(), labels.clone()
-
-    def agree(self, linear: Tensor) -> Tensor:
-        """Whether the nearest adversarial lies near the linearized distance (N,)."""
-        return (self.length < _FARTHER * linear) & (linear < _NEARER * self.length)
+        self.length = torch.where(done, 0.0, torch.inf).to(x.dtype)
+        self.points, self.rival = x.clone(), torch.zeros(len(x), dtype=torch.long, device=x.device)
 
     def run(
         self,
@@ -130,28 +142,44 @@ class _Runs:
         **options: Any,
     ) -> Tensor:
         """Lengths (N,) of runs of the samples ``where`` to ``rival`` (N,); inf where there was none or no success."""
-        lengths, index = torch.full_like(self.length, torch.inf), where.nonzero().flatten()
+        lengths, index = torch.full_like(self.length, torch.inf), (where & (self.length > 0)).nonzero().flatten()
         if not len(index):
             return lengths
+        model, x = subset(self.model, index), self.x[index]
+        labels = None if self.labels is None else self.labels[index]
         if start is not None:
-            options["start"] = start[index]
-        part = subset(self.model, index), self.x[index], self.labels[index], rival[index]
-        lengths[index], points = descent(*part, norm=self.norm, **options)
+            start = start[index]
+            options["start"] = model.allowed(start) if isinstance(model, ScoresModel) else start
+        lengths[index], points = descent(model, x, labels, rival[index], norm=self.norm, **options)
         self.rival = torch.where(lengths < self.length, rival, self.rival)
         self.length[index], self.points[index] = nearer(lengths[index], points, self.length[index], self.points[index])
         return lengths
 
 
-def _linearized(model: Model, x: Tensor, labels: Tensor, norm: float, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` most likely other classes (N, R) and the linearized distances to them."""
+def _linearized(
+    model: Model, x: Tensor, labels: Tensor | None, goal: Tensor | None, norm: float, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which samples are adversarial, the ``count`` likeliest rivals (N, R), the linearized distances to them.
+
+    With ``goal`` it is the only rival, and the class to leave is the best other one.
+    """
     graph = ScoreGraph(score_function(model), (x,))
     scores = graph.scores.detach()
-    others = scores.scatter(1, labels.unsqueeze(1), -torch.inf)
-    top, classes = others.topk(min(count, scores.shape[1] - 1), 1)
+    if goal is not None:
+        labels, classes = scores.scatter(1, goal.unsqueeze(1), -torch.inf).argmax(1), goal.unsqueeze(1)
+        done = is_adversarial(scores, None, goal)
+    else:
+        assert labels is not None
+        others = scores.scatter(1, labels.unsqueeze(1), -torch.inf)
+        classes = others.topk(min(count, scores.shape[1] - 1), 1).indices
+        done = is_adversarial(scores, labels, None)
     own = graph.one_hot(labels)
     lengths = [per_sample_norm(graph.gradient(graph.one_hot(rival) - own), dual(norm)) for rival in classes.unbind(1)]
-    gaps = scores.gather(1, labels.unsqueeze(1)) - top
-    return classes, gaps.to(x.dtype) / torch.stack(lengths, 1).to(x.dtype).clamp(min=torch.finfo(x.dtype).tiny)
+    gaps = scores.gather(1, labels.unsqueeze(1)) - scores.gather(1, classes)
+    size = torch.stack(lengths, 1).to(x.dtype)
+    # Where there is no gradient, or none that is finite, a boundary may be anywhere: it comes last, but it comes.
+    far = gaps.to(x.dtype) / size.clamp(min=torch.finfo(x.dtype).tiny)
+    return done, classes, torch.where(size.isfinite(), far, torch.finfo(x.dtype).max)
 
 
 def _column(table: Tensor, column: Tensor) -> Tensor:

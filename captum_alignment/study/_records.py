@@ -20,12 +20,12 @@ from captum_alignment.study._run import Run
 
 KIND = "evaluation"
 #: Version of the columns and of the portfolios; parts of another one are measured again.
-COLUMNS = 4
+COLUMNS = 5
 _META = b"captum_alignment"
 #: So many parts make a row group of the table: what a file says about its groups is read whole, whatever is wanted.
 _GROUP = 100
 _INTEGERS: tuple[str, ...] = ("sample", "label", "prediction", "rival", "model_passes")
-_TEXTS: tuple[str, ...] = ("id", "attack", "error")
+_TEXTS: tuple[str, ...] = ("id", "attack", "reason", "error")
 
 
 def part_file(folder: Path, part: int) -> Path:

@@ -1,29 +1,37 @@
 """Adversarial examples to train on: projected gradient ascent through Foolbox's attacks."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import eagerpy as ep
 import torch
 from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfProjectedGradientDescentAttack
 from foolbox.attacks.gradient_descent_base import BaseGradientDescent
+from torch import Tensor
+from torch.nn import functional as F
 
-from captum_alignment._core._foolbox import Bounds, ScoresModel, run_attack
+from captum_alignment._core._foolbox import ScoresModel, run_attack
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
     Tensors,
+    accumulation_dtype,
     as_tensors,
     check_count,
     check_finite,
     like_inputs,
 )
 from captum_alignment._core._scores import as_target, resolve_target
-from captum_alignment.training._forward import evaluating, unwrapped
+from captum_alignment.training._distributed import unwrapped
+from captum_alignment.training._forward import evaluating
 from captum_alignment.training._regularizers import check_factor
 
 AttackName: TypeAlias = Literal["pgd-l2", "pgd-linf", "pgd-l2-sign"]
+#: A number, or one for each channel of images that were normalised channel by channel.
+Bound: TypeAlias = float | Sequence[float] | Tensor
+ChannelBounds: TypeAlias = tuple[Bound, Bound]
 
 
 class L2SignPGD(L2ProjectedGradientDescentAttack):
@@ -54,6 +62,11 @@ _ATTACKS: dict[AttackName, type[BaseGradientDescent]] = {
     "pgd-l2-sign": L2SignPGD,
 }
 
+#: The bounds that Foolbox is told, which knows those of no channel: the attacks here keep to theirs themselves.
+_UNBOUNDED = (-math.inf, math.inf)
+#: The noise that TRADES starts from, where the divergence itself has no gradient.
+_NOISE = 0.001
+
 
 def adversarial_examples(
     forward_func: ForwardFunc,
@@ -66,7 +79,7 @@ def adversarial_examples(
     steps: int = 20,
     step_size: float | None = None,
     random_start: bool = True,
-    bounds: Bounds = (0, 1),
+    bounds: ChannelBounds = (0, 1),
     generator: torch.Generator | None = None,
 ) -> InputsT:
     """Inputs of high loss near ``inputs``, to train on: ``loss(model(adversarial_examples(model, x, y, …)), y)``.
@@ -85,7 +98,8 @@ def adversarial_examples(
         steps: gradient steps, a forward and a backward pass each.
         step_size: the length of a step in the norm of the ball; None is 2.5 epsilon / steps.
         random_start: begin at a random point of the ball.
-        bounds: the least and greatest values of an input.
+        bounds: the least and greatest values of an input, each a number or, for images that were normalised channel by
+            channel, a sequence of one for each channel: ``((0 - mean) / std, (1 - mean) / std)``.
         generator: where the random start comes from. None is a fixed seed, the same in every call; in a training loop
             pass one that you keep, so that starts differ from step to step.
 
@@ -105,25 +119,61 @@ def adversarial_examples(
     check_attack(attack, epsilon, steps, step_size)
     tensors = tuple(x.detach() for x in for_autograd(as_tensors(inputs)))
     check_finite(tensors, "inputs")
-    check_bounds(tensors, bounds)
+    limits = _limits(bounds, tensors)
     inner = unwrapped(forward_func, twice=True)
     with evaluating(inner):
-        model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), bounds)
+        model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), _UNBOUNDED)
         chosen = as_target(for_autograd(target), len(tensors[0]))
         with torch.no_grad():
             labels = resolve_target(chosen, model.module(model.packed))
         if epsilon == 0:
             return like_inputs(tensors, inputs)
         generator = generator or torch.Generator().manual_seed(0)
+        kind = _within(limits, _ATTACKS[attack], generator)
         found = run_attack(
-            _seeded(_ATTACKS[attack], generator)(
-                rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=random_start
-            ),
-            model,
-            labels,
-            float(epsilon),
-        )
+            kind(rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=random_start),
+            model, labels, float(epsilon),
+        )  # fmt: skip
     return like_inputs(model.unpack(found), inputs)
+
+
+def divergent_examples(
+    model: ForwardFunc,
+    inputs: Tensors,
+    *,
+    attack: AttackName,
+    epsilon: float,
+    steps: int,
+    step_size: float | None,
+    bounds: ChannelBounds,
+    generator: torch.Generator,
+) -> Tensors:
+    """Inputs near ``inputs`` whose predicted probabilities p' differ most: ascent on KL(p ‖ p'), as `TRADES` asks."""
+    limits = _limits(bounds, inputs)
+    with evaluating(model):
+        wrapped = ScoresModel(model, inputs, None, _UNBOUNDED)
+        with torch.no_grad():
+            scores = wrapped.module(wrapped.packed)
+        if epsilon == 0:
+            return inputs
+
+        class Divergence(_within(limits, _ATTACKS[attack], generator)):
+            def get_random_start(self, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
+                noise = torch.randn(x0.shape, generator=generator, device=generator.device)
+                return self.project(ep.astensor(x0.raw + _NOISE * noise.to(x0.raw)), x0, epsilon)
+
+            def get_loss_fn(self, model: Any, labels: ep.Tensor) -> Any:  # noqa: ARG002
+                clean = scores.log_softmax(1)
+
+                def divergence(x: ep.Tensor) -> ep.Tensor:
+                    near = model(x).raw.log_softmax(1)
+                    return ep.astensor(F.kl_div(near, clean, reduction="sum", log_target=True))
+
+                return divergence
+
+        kind: Any = Divergence
+        ascent = kind(rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=True)
+        return wrapped.unpack(run_attack(ascent, wrapped, scores.argmax(1), float(epsilon)))
 
 
 def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: float | None) -> None:
@@ -136,23 +186,41 @@ def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: floa
         raise ValueError("step_size: got 0, expected a positive number or None")
 
 
-def check_bounds(inputs: Tensors, bounds: Bounds) -> None:
-    """A `ValueError` unless ``bounds`` are two ascending numbers and hold all ``inputs``."""
-    low, high = bounds
-    if not low < high:
-        raise ValueError(f"bounds: got {bounds!r}, expected two ascending numbers")
-    least, greatest = min(float(x.min()) for x in inputs), max(float(x.max()) for x in inputs)
-    if least < low or greatest > high:
+def _limits(bounds: ChannelBounds, inputs: Tensors) -> tuple[Tensor, Tensor]:
+    """Both bounds, shaped to broadcast against an input; a `ValueError` unless they ascend and hold all ``inputs``."""
+    low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in bounds)
+    if not bool((low < high).all()):
+        raise ValueError(f"bounds: got {bounds!r}, expected two ascending numbers, or such of each channel")
+    if low.ndim or high.ndim:
+        channels = inputs[0].shape[1] if len(inputs) == 1 and inputs[0].ndim > 1 else None
+        if any(limit.ndim > 1 or (limit.ndim and len(limit) != channels) for limit in (low, high)):
+            raise ValueError(f"bounds: got {bounds!r}, expected numbers or, for one input (N, C, ...), C of them")
+        low, high = (limit.reshape(-1, *[1] * (inputs[0].ndim - 2)) if limit.ndim else limit for limit in (low, high))
+    device, dtype = inputs[0].device, accumulation_dtype(*(x.dtype for x in inputs))
+    low, high = low.to(device, dtype), high.to(device, dtype)
+    if any(bool(((x < low) | (x > high)).any()) for x in inputs):
+        least, greatest = min(float(x.min()) for x in inputs), max(float(x.max()) for x in inputs)
         raise ValueError(f"inputs: lie in [{least:.4g}, {greatest:.4g}], expected them within bounds={bounds!r}")
+    return low, high
 
 
-def _seeded(attack: Any, generator: torch.Generator) -> type[BaseGradientDescent]:
-    """``attack`` with a random start from ``generator``: `run_attack` always seeds, and restores, the global one."""
+def _within(limits: tuple[Tensor, Tensor], attack: Any, generator: torch.Generator) -> Any:
+    """``attack`` within ``limits``, with a random start from ``generator``.
 
-    class Seeded(attack):
+    Foolbox knows bounds that are numbers, and `run_attack` always seeds, and restores, the global generator.
+    """
+
+    class Within(attack):
         def get_random_start(self, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
             seed = torch.randint(2**62, (), generator=generator, device=generator.device)
             torch.manual_seed(int(seed))
-            return super().get_random_start(x0, epsilon)
+            return _clipped(super().get_random_start(x0, epsilon), limits)
 
-    return Seeded
+        def project(self, x: ep.Tensor, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
+            return _clipped(super().project(x, x0, epsilon), limits)
+
+    return Within
+
+
+def _clipped(x: ep.Tensor, limits: tuple[Tensor, Tensor]) -> ep.Tensor:
+    return ep.astensor(x.raw.clamp(*limits))

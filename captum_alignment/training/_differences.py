@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._inputs import Tensors, per_sample_norm, per_sample_scale, unit
-from captum_alignment._core._scores import compute_scores
+from captum_alignment.training._forward import kept_buffers, scores_of
 from captum_alignment.training._graph import Graph, Quantity
 
 
@@ -31,8 +31,7 @@ class DifferenceGraph(Graph):
     def __init__(self, model: Callable[..., Any], inputs: Tensors, step: float) -> None:
         self._model, self._step = model, step
         self._random = _random_state(inputs[0].device)
-        super().__init__(_full_precision(compute_scores(model, inputs)), inputs)
-        self._keeps_graph = True
+        super().__init__(self._run(inputs), inputs)
         self._quantities: list[Quantity] = []
 
     def complete(self, penalties: Tensor) -> Tensor:
@@ -50,21 +49,13 @@ class DifferenceGraph(Graph):
         self._quantities.append(quantity)
         return tuple(g.detach().requires_grad_() for g in self.plain_gradient(quantity))
 
-    def plain_gradient(self, quantity: Quantity) -> Tensors:
-        if self._keeps_graph:
-            try:
-                return super().plain_gradient(quantity)
-            except RuntimeError as error:
-                if "donated buffers" not in str(error):
-                    raise
-                self._keeps_graph = False
-        # A compiled model may overwrite what its backward pass needs: a gradient then takes a forward pass of its own.
-        again = quantity(self._scores_at(self.inputs))
-        return torch.autograd.grad(again.sum(), self.inputs, materialize_grads=True)
-
     def _scores_at(self, inputs: Tensors) -> Tensor:
         with _replayed(self._random, inputs[0].device):
-            return Graph(_full_precision(compute_scores(self._model, inputs)), inputs).scores
+            return Graph(self._run(inputs), inputs).scores
+
+    def _run(self, inputs: Tensors) -> Tensor:
+        with kept_buffers(self._model):  # every pass starts from the same ones
+            return _full_precision(scores_of(self._model, inputs))
 
     def _slope(self, quantity: Quantity, directions: Tensors) -> Tensor:
         """<v, ∇ₓ q> (N,) by a step of length h along each sample's v."""

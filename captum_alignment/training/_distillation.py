@@ -41,7 +41,8 @@ def distillation_loss(scores: Tensor, target: Any, *, temperature: float) -> Ten
     check_temperature(temperature)
     scores = as_scores(scores, len(scores))
     scores = scores.to(accumulation_dtype(scores.dtype)) / temperature
-    if not isinstance(target, Tensor) or not target.is_floating_point():
+    two_dimensional = isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 2
+    if not two_dimensional or (target.shape[1] == 1 and scores.shape[1] == 2):  # classes, also 0. and 1.
         classes = resolve_target(as_target(target, len(scores)), scores)
         return F.cross_entropy(scores, classes, reduction="none")
     if target.shape != scores.shape:

@@ -15,8 +15,8 @@ from captum_alignment._core._inputs import (
     check_same_shapes,
     per_sample_norm,
 )
-from captum_alignment._core._scores import compute_scores
-from captum_alignment.training._forward import twice_differentiable, unwrapped
+from captum_alignment.training._distributed import unwrapped
+from captum_alignment.training._forward import kept_buffers, scores_of, twice_differentiable
 from captum_alignment.training._graph import Graph
 from captum_alignment.training._regularizers import Regularizer
 
@@ -136,7 +136,6 @@ class ExplainerTraining(Regularizer):
         if not isinstance(explainer, nn.Module):
             raise TypeError(f"explainer: got {type(explainer).__name__}, expected an nn.Module")
         self.explainer, self.layer = explainer, layer
-        self.trained = explainer
 
     def scores_and_term(self, model: nn.Module, inputs: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """What ``model(inputs)`` returns, and the term, from one forward pass: ``loss(scores, labels) + term``."""
@@ -151,8 +150,8 @@ class ExplainerTraining(Regularizer):
 
     def _graph(self, model: Any, leaves: Tensors) -> Graph:
         inputs = tuple(x.detach() for x in leaves)  # no gradient with respect to the input is needed
-        with twice_differentiable(model):  # compiled modules would pass the hook by
-            scores, features = with_features(lambda: compute_scores(model, inputs), model, self.layer)
+        with twice_differentiable(model), kept_buffers(model):
+            scores, features = with_features(lambda: scores_of(model, inputs), model, self.layer)
         return _FeatureGraph(scores, inputs, features)
 
     def _losses(self, features: Tensor, images: Tensor, maps: Any) -> Tensor:

@@ -1,49 +1,69 @@
-"""A second run of a model beside the user's own: what it must leave alone, and which wrappers it goes through."""
+"""A second run of a model beside the user's own: what it must leave alone, and how it can be differentiated twice."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
-_SHARDED = ("FSDPModule", "FullyShardedDataParallel")
+from captum_alignment._core._inputs import Tensors
+from captum_alignment._core._model import modules_behind
+from captum_alignment._core._scores import compute_scores, run_scores
+
 _COMPILED = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
 
 
-@contextmanager
-def frozen_statistics(model: Any, spared: nn.Module | None = None) -> Iterator[None]:
-    """Batch norm in train mode normalises by the batch as before but does not update its running statistics.
+class ScoresOf:
+    """``scores(module, inputs)`` as a callable of the inputs, behind which the module can be seen.
 
-    That inside ``spared``, which may be a part of the model, is left alone.
+    ``inputs`` reaches ``scores`` as ``unpack`` has returned it: a tensor, or a tuple where there are several.
     """
-    others = set(_modules(spared))
-    norms = [module for module in _modules(model) if isinstance(module, _BatchNorm) and module not in others]
-    tracking = [module for module in norms if module.training and module.track_running_stats]
-    try:
-        for module in tracking:
-            module.track_running_stats = False
+
+    def __init__(self, module: nn.Module, scores: Callable[..., Any]) -> None:
+        self.module, self.scores = module, scores
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        return self.scores(self.module, inputs[0] if len(inputs) == 1 else inputs)
+
+
+def scores_of(model: Any, inputs: Tensors) -> Tensor:
+    """Scores (N, K) of a model in training, as of `compute_scores`.
+
+    One logit is turned into two scores before they are looked at: those of a young net often keep to [0, 1] without
+    being probabilities.
+    """
+    scores = run_scores(model, inputs)
+    return compute_scores(lambda *_: scores, inputs)
+
+
+@contextmanager
+def kept_buffers(model: Any) -> Iterator[None]:
+    """Forward passes inside see and update copies of the buffers: running statistics, power iterations, counters.
+
+    The copies stay on the graph, so that nothing it needs is overwritten afterwards.
+    """
+    copies: dict[int, Tensor] = {}
+    with ExitStack() as stack:
+        for module in modules_of(model):
+            for name, buffer in module._buffers.items():
+                if buffer is not None and not is_lazy(buffer):
+                    stack.callback(module._buffers.__setitem__, name, buffer)
+                    module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
         yield
-    finally:
-        for module in tracking:
-            module.track_running_stats = True
 
 
 @contextmanager
 def twice_differentiable(model: Any) -> Iterator[None]:
     """Forward passes keep to what can be differentiated twice: the plain attention kernel, no cuDNN for recurrent
-    layers, and modules that torch.compile has wrapped as they were before.
+    layers.
     """
-    modules = _modules(model)
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(isinstance(module, nn.RNNBase) for module in modules):
+        if any(isinstance(module, nn.RNNBase) for module in modules_of(model)):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        if is_compiled(modules) and hasattr(torch.compiler, "set_stance"):  # since torch 2.6
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
@@ -52,30 +72,10 @@ def is_compiled(modules: Iterable[nn.Module]) -> bool:
     return any(getattr(module, mark, None) is not None for module in modules for mark in _COMPILED)
 
 
-def unwrapped(model: Any, *, twice: bool) -> Any:
-    """The model under the wrappers that allow no further forward pass or, where needed, no double backward.
-
-    Raises:
-        TypeError: a wrapper that allows neither.
-    """
-    if isinstance(model, nn.DataParallel):
-        raise TypeError(
-            "model: got DataParallel, whose replicas cannot be differentiated twice; "
-            "use one device, or DistributedDataParallel with one process per device"
-        )
-    if twice and any(base.__name__ in _SHARDED for module in _modules(model) for base in type(module).__mro__):
-        raise TypeError(
-            f"model: got {type(model).__name__} with sharded parameters, which cannot be differentiated twice; "
-            "use method='finite-difference', or DDP"
-        )
-    model = model.module if isinstance(model, DistributedDataParallel) else model
-    return getattr(model, "_orig_mod", model) if twice else model
-
-
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
     """Every module in eval mode; afterwards each in the mode that it had."""
-    training = [module for module in _modules(model) if module.training]
+    training = [module for module in modules_of(model) if module.training]
     try:
         for module in training:
             module.training = False
@@ -85,32 +85,6 @@ def evaluating(model: Any) -> Iterator[None]:
             module.training = True
 
 
-def check_reduced(term: Tensor, model: Any) -> None:
-    """After the backward pass of ``term``, a `ValueError` unless DDP has averaged the gradients over the processes.
-
-    It does so only in a backward pass that follows its own forward pass, and the penalty runs the module inside.
-    """
-    if not isinstance(model, DistributedDataParallel) or not term.requires_grad:
-        return
-    reducer: Any = model.reducer
-    in_sync = model.require_backward_grad_sync  # False inside no_sync()
-
-    def at_start(_gradient: Tensor) -> None:
-        before, expected = reducer.get_backward_stats(), in_sync and model.require_backward_grad_sync
-
-        def at_end() -> None:
-            if expected and reducer.get_backward_stats() == before:
-                raise ValueError(
-                    "model: DistributedDataParallel has not averaged the gradients, because its own forward pass is no "
-                    "part of this backward pass; expected one backward pass for loss + term, with the loss computed "
-                    "from model(inputs)"
-                )
-
-        torch.autograd.Variable._execution_engine.queue_callback(at_end)  # pyright: ignore[reportAttributeAccessIssue]
-
-    term.register_hook(at_start)
-
-
-def _modules(model: Any) -> list[nn.Module]:
-    owner = getattr(model, "__self__", model)
-    return list(owner.modules()) if isinstance(owner, nn.Module) else []
+def modules_of(model: Any) -> list[nn.Module]:
+    """Every module that a callable runs, as far as they can be seen."""
+    return list(dict.fromkeys(module for owner in modules_behind(model) for module in owner.modules()))

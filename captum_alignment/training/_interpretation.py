@@ -94,13 +94,15 @@ class InterpretationRegularizer(Regularizer):
         method: Method = "double-backward",
         step: float = 0.01,
     ):
-        self.options = _check(direction, magnitude, magnitude_over, of)
+        self.magnitude_over: Over
+        self.of: Of
+        self.direction, self.magnitude, self.magnitude_over, self.of = _check(direction, magnitude, magnitude_over, of)
         super().__init__(float(direction > 0 or magnitude > 0), method=method, step=step)
 
     def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:
         if not extras:
             raise TypeError("maps: got nothing, expected regularizer(model, inputs, target, maps)")
-        return _penalty(graph, target, extras[0], *self.options)
+        return _penalty(graph, target, extras[0], self.direction, self.magnitude, self.magnitude_over, self.of)
 
 
 def _penalty(

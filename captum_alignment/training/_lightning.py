@@ -10,45 +10,64 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from torch import Tensor
 from typing_extensions import override  # comes with torch
 
-from captum_alignment._core._inputs import as_tensors
-from captum_alignment.training._forward import is_compiled, twice_differentiable
-from captum_alignment.training._penalties import Of
-from captum_alignment.training._regularizers import LocalLipschitz, Method, Regularizer, check_factor
+from captum_alignment._core._inputs import check_count
+from captum_alignment.training._batch import Unpack, unpacked
+from captum_alignment.training._forward import ScoresOf, is_compiled, twice_differentiable
+from captum_alignment.training._layer_inputs import watched
+from captum_alignment.training._loss_check import check_loss, way_out_named
+from captum_alignment.training._reduction import Reduction, check_reduction, count_of
+from captum_alignment.training._regularizers import Regularizer, check_factor, check_regularizer
+
+#: Where a checkpoint keeps the states of regularizers; a callback's own `state_dict` would need a unique key too early.
+_IN_CHECKPOINT = "captum_alignment.training"
 
 
 class RegularizationCallback(Callback):
     """Adds a regularizer's term to the loss of every training step; the `LightningModule` stays as it is.
 
     With ``forward="shared"`` the term is taken on the graph of the user's own `training_step`: the same dropout mask,
-    batch-norm statistics updated once, no second forward pass. It needs a `training_step` whose loss is the mean over
-    the batch of one loss per sample, computed from the batch's own input tensor; that tensor requires grad during the
-    step and is restored afterwards, also after an exception.
+    batch-norm statistics updated once, no second forward pass. It needs a `training_step` whose loss is made of one
+    loss per sample, by default as their **mean over the batch** (see ``reduction``), and computed from the batch's own
+    input tensor; that tensor requires grad during the step and is restored afterwards, also after an exception.
 
-    With ``forward="own"`` the regularizer calls the module (its `forward` must return scores) a second time: new
-    dropout masks, running statistics left alone. Under ``16-mixed`` that pass runs in float32, because unscaled input
-    gradients underflow in float16. Of a compiled module it runs what was there before torch.compile, or with
-    ``method="finite-difference"`` the compiled module itself.
+    With ``forward="own"`` the regularizer calls the module (its `forward`, or ``scores``) a second time: new dropout
+    masks, all buffers left alone. Under ``16-mixed`` that pass runs in float32, because unscaled input gradients
+    underflow in float16. Of a compiled module it runs what was there before torch.compile.
 
-    Precision, gradient scaling, accumulation and DDP are accounted for. The term, before any scaling, is logged at
-    every step under the regularizer's ``name``, and the mean norm of its input gradients as ``<name>_gradient_norm``.
+    Precision, gradient scaling, accumulation and DDP are accounted for. The backward pass starts from loss + term, a
+    new tensor: the module's own loss stays as it is. The term, before any scaling, is logged at every step under the
+    regularizer's ``name`` (that of a second such callback as ``<name>_2``), and the mean norm of its input gradients as
+    ``<name>_gradient_norm``. The state of its generator is in the trainer's checkpoints.
 
     Args:
-        regularizer: e.g. `LocalLipschitz`. Shared regularizers come before all others in the trainer's callbacks, and
-            there is at most one, because a later one would penalise the term of the earlier.
+        regularizer: e.g. `LocalLipschitz`.
         schedule: maps the number of optimizer steps taken so far to a factor >= 0 on the term, e.g.
             ``lambda step: min(1.0, step / 500)``. A step with factor or weight 0 costs nothing.
         unpack: maps a batch to ``(inputs, target, *extras)``; by default the batch is such a tuple or list. A shared
             regularizer must get the very tensors that `training_step` uses, not copies.
         forward: by default "shared" for penalties on the gradient of the loss, else "own".
+        reduction: of a shared forward, what the sum of the samples' losses is divided by: "mean" is the batch size,
+            "sum" is 1, and a function of the batch returns the number, or a tensor (N,) of one for each sample: e.g.
+            ``lambda batch: (batch[1] != -100).sum()``. Under manual optimization a loss that the module divides by k to
+            accumulate gradients has k times the count; the term is not divided, unless ``schedule`` does.
+        check: before the first step, compare the input gradients of half a batch with those of the whole, which runs
+            `training_step` three times more and puts back what the module held. False where that cannot be, or where
+            the loss of one sample is meant to depend on the others.
+        layer: of a shared forward, the name of a submodule whose output (N, ...) stands for the inputs, e.g.
+            ``"net.embedding"`` for tokens, which have no gradient. Outputs of several runs count as one vector.
+        scores: of an own forward, ``scores(module, inputs)`` returns them where the module's `forward` does not: a
+            discriminator, a dictionary, an output object.
         backward: with manual optimization, which call of `manual_backward` in each training step gets the term, counted
-            from 0. A loss that the module divides to accumulate gradients is its own affair: the term is not divided.
+            from 0.
 
     Raises:
         TypeError: not a regularizer; a batch or an input of the wrong kind.
-        ValueError: a shared forward for a penalty that cannot use it, a loss that does not depend on the inputs, a
-            term that is NaN or infinite (without a gradient scaler, which skips such steps by itself), and, when
-            fitting starts, settings of the trainer that exclude double backpropagation.
+        ValueError: a shared forward for a penalty that cannot use it, a loss that does not depend on the inputs or is
+            not reduced as ``reduction`` says, a `manual_backward` that never comes, a term that is NaN or infinite
+            (without a gradient scaler, which skips such steps by itself), settings of the trainer that exclude double
+            backpropagation.
 
+    >>> from captum_alignment.training import LocalLipschitz
     >>> callback = RegularizationCallback(LocalLipschitz(1e-3), schedule=lambda step: min(1.0, step / 500))
     """
 
@@ -57,59 +76,67 @@ class RegularizationCallback(Callback):
         regularizer: Regularizer,
         *,
         schedule: Callable[[int], float] | None = None,
-        unpack: Callable[[Any], tuple[Any, ...]] | None = None,
+        unpack: Unpack | None = None,
         forward: Literal["shared", "own"] | None = None,
+        reduction: Reduction = "mean",
+        check: bool = True,
+        layer: str | None = None,
+        scores: Callable[..., Any] | None = None,
         backward: int = 0,
     ):
-        if not isinstance(regularizer, Regularizer):
-            raise TypeError(
-                f"regularizer: got {type(regularizer).__name__}, expected a Regularizer such as LocalLipschitz"
-            )
+        check_regularizer(regularizer)
         if forward is None:
-            forward = "shared" if regularizer.only_needs_loss else "own"
+            forward = "shared" if regularizer.only_needs_loss and scores is None else "own"
         if forward not in ("shared", "own"):
             raise ValueError(f"forward: got {forward!r}, expected 'shared' or 'own'")
         if forward == "shared" and not regularizer.only_needs_loss:
             raise ValueError(
                 f"forward: got 'shared', but {regularizer.name} needs more than the loss gradient; expected 'own'"
             )
-        if isinstance(backward, bool) or not isinstance(backward, int) or backward < 0:
-            raise ValueError(f"backward: got {backward!r}, expected the index of a call of manual_backward, 0 or more")
-        self.regularizer = regularizer
-        self.schedule = schedule
-        self.unpack = unpack or unpack_pair
+        for option, value, needed in (("scores", scores, "own"), ("layer", layer, "shared")):
+            if value is not None and forward != needed:
+                raise ValueError(f"{option}: is for forward={needed!r}, got forward={forward!r}")
+        check_count("backward", backward, least=0)
+        self.regularizer, self.schedule, self.unpack = regularizer, schedule, unpack
         self.forward: Literal["shared", "own"] = forward
-        self.backward = backward
-        self._backwards = 0
-        self._factor = 0.0
-        self._batch: tuple[Any, ...] = ()
+        self.reduction: Reduction = check_reduction(reduction)
+        self.layer, self.scores, self.backward, self.name = layer, scores, backward, regularizer.name
+        self._unchecked = check and forward == "shared"
+        self._factor, self._backwards, self._skipped = 0.0, 0, 0
+        self._batch: Any = None
+        self._inputs: list[Tensor] = []
         self._undo = ExitStack()
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             _check_trainer(trainer, pl_module, self.forward)
-            earlier = trainer.callbacks[: trainer.callbacks.index(self)]  # pyright: ignore[reportAttributeAccessIssue]
-            if self.forward == "shared" and any(isinstance(c, RegularizationCallback) for c in earlier):
-                raise ValueError(
-                    "callbacks: a shared regularization comes after another, whose term it would penalise; "
-                    "expected at most one shared regularization, before those with forward='own'"
-                )
+            ours: list[Any] = [c for c in trainer.callbacks if isinstance(c, RegularizationCallback)]  # pyright: ignore
+            earlier = [c.regularizer.name for c in ours[: ours.index(self)]].count(self.regularizer.name)
+            self.name = self.regularizer.name + (f"_{earlier + 1}" if earlier else "")
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint.setdefault(_IN_CHECKPOINT, {})[self.name] = self.regularizer.state_dict()
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.regularizer.load_state_dict(checkpoint.get(_IN_CHECKPOINT, {}).get(self.name, {}))
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._leave_batch()  # Lightning ends no batch that the module's own hook skipped
+        self._skipped = 0 if batch_idx == 0 else self._skipped
         self._factor = check_factor(self.schedule(trainer.global_step), "schedule") if self.schedule else 1.0
         if not self._active:
             return
-        inputs, *rest = check_unpacked(self.unpack(batch))
-        self._batch = (inputs, *rest)
+        self._batch = batch
         if self.forward == "shared":
-            for tensor in as_tensors(inputs, "batch inputs"):
-                if not tensor.requires_grad:
-                    self._undo.callback(_set_grad, tensor, tensor.grad)
-                    tensor.requires_grad_()
+            if self._unchecked:
+                self._unchecked = not check_loss(self, trainer, pl_module, batch, batch_idx)
+            self._inputs = self._undo.enter_context(watched(pl_module, batch, self.unpack, self.layer))
             self._undo.enter_context(twice_differentiable(pl_module))
+        self._undo.callback(_set_backward, pl_module, vars(pl_module).get("backward"))
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -124,25 +151,28 @@ class RegularizationCallback(Callback):
             term = self._factor * self._term(trainer, pl_module, loss, scale)
             if scaler is None and not term.isfinite():
                 raise ValueError(
-                    f"{self.regularizer.name}: the term is {term.item()} at step {trainer.global_step}, where the loss "
+                    f"{self.name}: the term is {term.item()} at step {trainer.global_step}, where the loss "
                     f"is {loss.item() / scale}; expected finite values (smaller weight, or a schedule that warms up)"
                 )
-            loss.add_((term * scale).to(loss.dtype))
+            _add_to_backward(pl_module, (term * scale).to(loss.dtype))
             size = self.regularizer.gradient_norm
         if not trainer.barebones:
-            pl_module.log(self.regularizer.name, term.detach())
+            pl_module.log(self.name, term.detach())
             if size is not None:
-                pl_module.log(f"{self.regularizer.name}_gradient_norm", size)
+                pl_module.log(f"{self.name}_gradient_norm", size)
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._active and not pl_module.automatic_optimization and 0 < self._backwards <= self.backward:
-            raise ValueError(
-                f"backward: got {self.backward}, counted from 0, but training_step called manual_backward "
-                f"{self._backwards} times"
-            )
+        if self._active and not pl_module.automatic_optimization and self._backwards <= self.backward:
+            # A step without any backward pass may be one that the module skips; an epoch of them is not.
+            self._skipped += self._backwards == 0
+            if self._backwards or self._skipped == trainer.num_training_batches:
+                raise ValueError(
+                    f"backward: got {self.backward}, counted from 0, but training_step called self.manual_backward "
+                    f"{self._backwards} times"
+                )
         self._leave_batch()
 
     @override
@@ -158,67 +188,21 @@ class RegularizationCallback(Callback):
         return self._factor * self.regularizer.weight > 0
 
     def _term(self, trainer: Trainer, module: LightningModule, loss: Tensor, scale: float) -> Tensor:
-        inputs, *rest = self._batch
         if self.forward == "own":
+            inputs, *rest = unpacked(self._batch, self.unpack)
+            model = module if self.scores is None else ScoresOf(module, self.scores)
             plugin = trainer.precision_plugin
             with nullcontext() if getattr(plugin, "scaler", None) else plugin.forward_context():
-                return self.regularizer(module, inputs, *rest)
-        try:
-            return self.regularizer.from_loss(loss, inputs, scale=scale)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; training_step must use the tensors that unpack returns, else use forward='own'"
-            ) from error
+                return self.regularizer(model, inputs, *rest)
+        count, inputs = count_of(self.reduction, self._batch), tuple(self._inputs)
+        if self.layer is not None:
+            self._inputs.clear()  # an optimizer with a closure runs the step again
+        with way_out_named():
+            return self.regularizer.from_loss(loss, inputs, scale=scale, count=count)
 
     def _leave_batch(self) -> None:
-        self._batch, self._backwards = (), 0
+        self._batch, self._inputs, self._backwards = None, [], 0
         self._undo.close()
-
-
-class LipschitzRegularization(RegularizationCallback):
-    """Local Lipschitz regularization of a Lightning training: `RegularizationCallback` around `LocalLipschitz`.
-
-    ``Trainer(callbacks=[LipschitzRegularization(1e-3)])`` adds 1e-3 · mean_i ‖∇ₓ loss_i‖² to the loss of the module's
-    own training step and logs it as ``local_lipschitz``. The arguments are those of the two classes.
-
-    >>> callback = LipschitzRegularization(1e-3)
-    """
-
-    def __init__(
-        self,
-        weight: float,
-        *,
-        of: Of = "loss",
-        norm: float = 2,
-        squared: bool = True,
-        method: Method = "double-backward",
-        step: float = 0.01,
-        schedule: Callable[[int], float] | None = None,
-        unpack: Callable[[Any], tuple[Any, ...]] | None = None,
-        forward: Literal["shared", "own"] | None = None,
-        backward: int = 0,
-    ):
-        regularizer = LocalLipschitz(weight, of=of, norm=norm, squared=squared, method=method, step=step)
-        super().__init__(regularizer, schedule=schedule, unpack=unpack, forward=forward, backward=backward)
-
-
-def unpack_pair(batch: Any) -> tuple[Any, ...]:
-    """A batch that is itself ``(inputs, target, *extras)``, else a `TypeError`."""
-    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-        raise TypeError(
-            f"batch: got {type(batch).__name__}, expected (inputs, target, ...); say where they are, "
-            "e.g. unpack=lambda batch: (batch['image'], batch['label'])"
-        )
-    return tuple(batch)
-
-
-def check_unpacked(unpacked: Any) -> tuple[Any, ...]:
-    """What ``unpack`` returned, with several inputs as a tuple."""
-    if not isinstance(unpacked, tuple) or len(unpacked) < 2:
-        raise TypeError(f"unpack: returned {type(unpacked).__name__}, expected a tuple (inputs, target, *extras)")
-    inputs, *rest = unpacked
-    # The default collate function makes lists of tuples.
-    return (tuple(inputs) if isinstance(inputs, list) else inputs, *rest)
 
 
 def _check_trainer(trainer: Trainer, module: LightningModule, forward: str) -> None:
@@ -227,10 +211,23 @@ def _check_trainer(trainer: Trainer, module: LightningModule, forward: str) -> N
     if forward == "shared" and is_compiled(module.modules()):
         raise ValueError(
             "model: is compiled by torch.compile, which has no double backward; expected forward='own', which runs the "
-            "module as it was before, or the compiled one with method='finite-difference'"
+            "module as it was before"
         )
 
 
-def _set_grad(tensor: Tensor, grad: Tensor | None) -> None:
-    tensor.requires_grad_(False)
-    tensor.grad = grad
+def _add_to_backward(module: LightningModule, term: Tensor) -> None:
+    """The module's next call of `backward` starts from ``loss + term``; the loss is not written to."""
+    backward = module.backward
+
+    def joined(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        backward(loss if used else loss + term, *args, **kwargs)
+        used.append(True)
+
+    used: list[bool] = []
+    _set_backward(module, joined)
+
+
+def _set_backward(module: LightningModule, backward: Any) -> None:
+    vars(module).pop("backward", None)
+    if backward is not None:
+        vars(module)["backward"] = backward

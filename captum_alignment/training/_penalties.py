@@ -39,7 +39,8 @@ def input_gradient_penalty(
             (-Psi/2, Psi/2), so class 1 is Psi > 0.
         inputs: the tensor or tuple of tensors (N, ...), requiring grad, that ``scores`` was computed from. A tuple
             counts as one vector per sample.
-        target: the class of each sample, as in Captum; None is the predicted class.
+        target: the class of each sample, as in Captum; None is the predicted class. For the loss, probabilities (N, K)
+            too, e.g. those of mixup.
         of: q is the cross-entropy ("loss"), the target's score ("score") or the target's score minus the highest
             other score ("margin").
         norm: 1, 2 or inf, the norm in which perturbations of the input are measured, as everywhere in this package.
@@ -95,6 +96,8 @@ def cosine(a: Tensors, b: Tensors, *, norm: float = 2) -> Tensor:
 
 def quantity_of(of: Of, scores: Tensor, target: Any) -> Quantity:
     """The quantity q that ``of`` names, with target and rival as they are at ``scores``."""
+    if of == "loss" and isinstance(target, Tensor) and target.is_floating_point() and target.shape == scores.shape:
+        return lambda z: F.cross_entropy(z, target.to(z), reduction="none")
     chosen = resolve_target(as_target(target, len(scores)), scores)
     if of == "loss":
         return lambda z: F.cross_entropy(z, chosen, reduction="none")

@@ -1,19 +1,20 @@
 """Regularizers: configured terms that are added to a training loss."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm, per_sample_norm
-from captum_alignment._core._scores import compute_scores
 from captum_alignment.training._differences import DifferenceGraph
-from captum_alignment.training._forward import check_reduced, frozen_statistics, twice_differentiable, unwrapped
-from captum_alignment.training._graph import Graph, loss_gradients
+from captum_alignment.training._distributed import check_reduced, unwrapped
+from captum_alignment.training._forward import kept_buffers, scores_of, twice_differentiable
+from captum_alignment.training._graph import Count, Graph, loss_gradients
 from captum_alignment.training._penalties import Of, check_of, gradient_penalty, gradient_size
 
 Method: TypeAlias = Literal["double-backward", "finite-difference"]
@@ -23,15 +24,15 @@ class Regularizer(ABC):
     """A weight times the batch mean of a penalty per sample; a subclass computes the penalty, `penalty`.
 
     Calling it, ``loss + regularizer(model, inputs, target)``, runs its own forward pass on a detached copy of the
-    inputs. That pass draws new dropout masks and leaves the running statistics of batch norm as they are. Under
-    `no_grad` and `inference_mode` it returns the value alone.
+    inputs. That pass draws new dropout masks and leaves every buffer of the model as it is, e.g. the running statistics
+    of batch norm. Under `no_grad` and `inference_mode` it returns the value alone.
 
     Args:
         weight: at least 0.
-        method: "double-backward" differentiates the input gradients exactly: attention keeps to its plain kernel, a
-            compiled model runs as it was before, and sharded models (FSDP) cannot be used. "finite-difference" does
-            without a second derivative, at the price of one more forward pass per gradient, in at least float32 and
-            outside autocast: the value is exact and its parameter gradient right up to O(step).
+        method: "double-backward" differentiates the input gradients exactly: attention keeps to its plain kernel, and
+            sharded models (FSDP) cannot be used. "finite-difference" does without a second derivative, at the price of
+            one more forward pass per gradient, in at least float32 and outside autocast: the value is exact and its
+            parameter gradient right up to O(step).
         step: the l_2 length of a finite-difference step in units of the input; 0.01 for inputs in [0, 1].
 
     Attributes:
@@ -84,7 +85,6 @@ class Regularizer(ABC):
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(frozen_statistics(inner, self.trained))
             leaves = tuple(x.detach().requires_grad_() for x in for_autograd(given))
             graph = self._graph(inner, leaves)
             # Gradients are taken outside autocast: https://pytorch.org/docs/stable/notes/amp_examples.html
@@ -105,37 +105,63 @@ class Regularizer(ABC):
 
     def _graph(self, model: Any, leaves: Tensors) -> Graph:
         if self.method == "double-backward":
-            with twice_differentiable(model):
-                return Graph(compute_scores(model, leaves), leaves)
+            with twice_differentiable(model), kept_buffers(model):
+                return Graph(scores_of(model, leaves), leaves)
         with torch.autocast(leaves[0].device.type, enabled=False):
             return DifferenceGraph(model, leaves, self.step)
 
-    #: A module that the term trains besides the model. Its batch norm keeps statistics here, in its only pass.
-    trained: nn.Module | None = None
+    #: Where a subclass that depends on chance draws from.
+    generator: torch.Generator | None = None
 
     #: Whether the penalty follows from the gradient of the training loss alone, so that `from_loss` can be used.
     only_needs_loss: bool = False
 
-    def from_loss(self, loss: Tensor, inputs: TensorOrTuple, *, scale: float = 1.0) -> Tensor:
+    def from_loss(
+        self, loss: Tensor, inputs: TensorOrTuple, *, scale: float = 1.0, count: Count | None = None
+    ) -> Tensor:
         """The term on the graph of a loss that was computed from ``inputs``: no second forward pass.
 
         Args:
-            loss: ``scale`` times the mean over the batch of one loss per sample. Another reduction (a sum, class
-                weights) changes the weight by a factor.
+            loss: ``scale`` times the sum over the batch of one loss per sample, divided by ``count``. That cannot be
+                seen from the loss: another reduction (a sum, class weights) changes the weight by a factor.
             inputs: the tensors, requiring grad, that the loss was computed from.
-            scale: what the mean was multiplied by, e.g. by a gradient scaler. The term is free of it.
+            scale: what the loss was multiplied by, e.g. by a gradient scaler. The term is free of it.
+            count: what the sum was divided by, a number, or a tensor (N,) with one for each sample. None is the number
+                of samples, for a mean; 1 is for a sum.
 
         Raises:
             TypeError: the penalty needs more than the gradient of the loss.
-            ValueError: the inputs do not require grad or the loss does not depend on them.
+            ValueError: the inputs do not require grad, the loss does not depend on them, or an operation in its graph
+                cannot be differentiated twice.
         """
         if not self.only_needs_loss:
             raise TypeError(
                 f"{self.name}: needs more than the gradient of the loss, expected a call with model and inputs"
             )
-        gradients = loss_gradients(loss, as_tensors(inputs), scale=scale)
+        gradients = loss_gradients(loss, as_tensors(inputs), scale=scale, count=count)
         self.gradient_norm = per_sample_norm(tuple(g.detach() for g in gradients), 2).mean()
         return self.weight * self.loss_gradient_penalty(gradients).mean()
+
+    def arguments(self) -> dict[str, Any]:
+        """What it was constructed with, by name; a subclass keeps every argument in an attribute of its name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def replaced(self, **changes: Any) -> "Regularizer":
+        """A regularizer of the same kind with other arguments."""
+        known = self.arguments()
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"{name}: is no argument of {type(self).__name__}, expected one of {', '.join(known)}")
+        return type(self)(**{**known, **changes})
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next term depends on besides its arguments: the state of the generator, where there is one."""
+        return {} if self.generator is None else {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if self.generator is not None and "generator" in state:
+            self.generator.set_state(state["generator"].cpu())
 
     def loss_gradient_penalty(self, gradients: Tensors) -> Tensor:
         """The penalty (N,), given each sample's loss gradient; defined where ``only_needs_loss``."""
@@ -188,6 +214,12 @@ class LocalLipschitz(Regularizer):
 
     def loss_gradient_penalty(self, gradients: Tensors) -> Tensor:
         return gradient_size(gradients, norm=self.norm, squared=self.squared)
+
+
+def check_regularizer(value: Any) -> None:
+    """A `TypeError` unless ``value`` is a regularizer."""
+    if not isinstance(value, Regularizer):
+        raise TypeError(f"regularizer: got {type(value).__name__}, expected a Regularizer such as LocalLipschitz")
 
 
 def check_factor(value: Any, name: str) -> float:

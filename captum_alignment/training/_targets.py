@@ -122,7 +122,6 @@ class SaliencyTargets(Dataset[tuple[Tensor, Any, Tensor]]):
         ValueError: a dataset of another length.
 
     >>> import tempfile
-    >>> from captum_alignment.training import saliency_targets
     >>> data = torch.utils.data.TensorDataset(torch.rand(6, 1, 4, 4), torch.arange(6) % 3)
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +171,7 @@ def threshold_maps(maps: Tensor, threshold: float) -> Tensor:
     """``maps`` (N, ...) with 0 in place of each entry that lies within ``threshold`` standard deviations of its map's
     mean. Noack et al. (2019): 1, or 1.25 for SmoothGrad of a standard MNIST net.
 
-    >>> threshold_maps(torch.tensor([[0.0, 0.0, 0.0, 9.0]]), 1.0)
+    >>> threshold_maps(torch.tensor([[0.0, 0, 0, 9]]), 1)
     tensor([[0., 0., 0., 9.]])
     """
     flat = maps.flatten(1)
@@ -192,9 +191,13 @@ def permute_maps(maps: Tensor, fraction: float, *, generator: torch.Generator | 
     generator = generator or torch.Generator().manual_seed(0)
     flat = maps.flatten(1).clone()
     for row in flat:
-        chosen = torch.randperm(len(row), generator=generator)[: round(fraction * len(row))]
-        row[chosen] = row[chosen[torch.randperm(len(chosen), generator=generator)]]
+        chosen = _permutation(len(row), generator)[: round(fraction * len(row))]
+        row[chosen.to(row.device)] = row[chosen[_permutation(len(chosen), generator)].to(row.device)]
     return flat.reshape(maps.shape)
+
+
+def _permutation(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(n, generator=generator, device=generator.device)
 
 
 def _map_function(model: ForwardFunc, method: str, samples: int, sigma: float, bounds: Bounds) -> MapFunction:

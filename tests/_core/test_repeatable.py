@@ -172,3 +172,9 @@ def test_arguments_are_cut_with_their_samples():
     check(lambda x, mask, table: (x * mask) @ table, args=(mask, Shared(table)))
     with pytest.raises(ValueError, match=r"additional_forward_args: entry 1 has shape .* for 8 samples.*Shared"):
         check(lambda x, mask, table: (x * mask) @ table, args=(mask, table))
+
+
+def test_company_is_seen_where_the_first_sample_is_in_a_flat_part():
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"^forward_func: .*the other samples"):
+        checked_inputs(lambda x: torch.cat([x - x.mean(0), -x], 1).relu(), x)

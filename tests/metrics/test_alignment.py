@@ -141,3 +141,14 @@ def test_binary_scores():
     expected = (line(x) / line.weight.norm()).abs().flatten()
     torch.testing.assert_close(Alignment(line)(x), expected.detach())
     torch.testing.assert_close(Alignment(lambda x: line(x).flatten())(x), expected.detach())
+
+
+def test_batches_of_the_class_have_the_alignment_of_the_whole():
+    net, x = mlp(), torch.rand(7, 6, dtype=torch.float64)
+    torch.testing.assert_close(Alignment(net, internal_batch_size=3)(x), Alignment(net)(x), rtol=1e-12, atol=0)
+
+
+def test_integer_images_and_one_map_for_all_channels():
+    x, a = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8), torch.randn(4, 1, 5, 5)
+    expected = alignment(x.double(), a.double().repeat(1, 3, 1, 1))
+    torch.testing.assert_close(alignment(x, a).double(), expected, rtol=1e-4, atol=1e-3)

@@ -250,3 +250,53 @@ def test_bad_input_is_named():
         randomization_check(nn.Flatten(), saliency, x)
     with pytest.raises(TypeError, match="attributions: got NoneType"):
         randomization_check(net, lambda m, x, t: None, x)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_single_output_works_in_captums_form():
+    for shape in ((-1,), (-1, 1)):
+        net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1), nn.Unflatten(0, shape), nn.Flatten(0))
+        net = net if shape == (-1,) else net[:3]
+        for target in (None, 0, 1):
+            assert randomization_check(net, saliency, torch.rand(20, 6), target).similarity[-1].mean() < 0.9
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.orthogonal,
+    ],
+)
+def test_parametrised_layers_are_randomised(wrap):
+    torch.manual_seed(0)
+    net = nn.Sequential(wrap(nn.Linear(16, 16)), nn.ReLU(), wrap(nn.Linear(16, 16))).eval()
+    found = randomization_check(net, saliency, torch.rand(20, 16))
+    assert found.layers == ("2", "0")
+    assert found.similarity[-1].median().abs() < 0.5
+
+
+def test_a_module_that_keeps_its_activation_is_copied():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.kept = mlp(), {}
+
+        def forward(self, x):
+            self.kept["last"] = [self.net(x)]
+            return self.kept["last"][0]
+
+    net, x = Keeping(), torch.rand(5, 6, dtype=torch.float64)
+    net(x)
+    expected = randomization_check(net.net, saliency, x).similarity
+    assert torch.equal(randomization_check(net, saliency, x).similarity, expected)
+
+
+def test_maps_of_another_model_and_deltas_are_refused():
+    net, x = mlp(), torch.rand(4, 6, dtype=torch.float64)
+    with pytest.raises(ValueError, match="attribute: runs the original model"):
+        randomization_check(net, lambda m, x, t: saliency(net, x, t), x)
+    assert not any(module._forward_pre_hooks for module in net.modules())
+    with pytest.raises(ValueError, match="attribute: got a pair"):
+        randomization_check(net, lambda m, x, t: (saliency(m, x, t), torch.zeros(4)), x)

@@ -160,3 +160,14 @@ def test_bad_input_is_named():
         remove_features(x, x, 0.5, baseline=0, per="channel")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="attributions: got ndarray"):
         remove_features(x, x.numpy(), 0.5, baseline=0)  # pyright: ignore[reportArgumentType]
+
+
+def test_integers_are_removed_and_never_rounded():
+    x, a = torch.tensor([[7, 8, 9, 250]], dtype=torch.uint8), torch.tensor([[0.1, 0.9, 0.5, -1]])
+    for tokens in (x, x.long()):
+        found = remove_features(tokens, a, 0.5, baseline=3)
+        assert found.dtype == tokens.dtype
+        assert found.tolist() == [[7, 3, 3, 250]]
+    for wrong in (0.5, 300, -1, float("nan")):
+        with pytest.raises(ValueError, match=r"baseline: got values that inputs of torch\.uint8 cannot hold"):
+            remove_features(x, a, 0.5, baseline=wrong)

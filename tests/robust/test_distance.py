@@ -11,6 +11,8 @@ from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, 
 
 NORMS = [1, 2, math.inf]
 WIDE = (-100, 100)
+#: What is tested is something else than the warning that counts samples without an answer.
+NO_ANSWER = pytest.mark.filterwarnings("ignore:no adversarial for")
 
 
 def linear(k=3, d=5):
@@ -62,6 +64,7 @@ def test_portfolios_keep_their_promises(attacks, norm):
         assert float(result.distance[i]) <= min(unrefined)
 
 
+@NO_ANSWER
 def test_parameters_never_get_gradients_and_random_state_stays():
     net, x = mlp(dtype=torch.float32), torch.rand(3, 6)
     state = torch.get_rng_state()
@@ -79,6 +82,7 @@ def test_a_lambda_around_a_model_gets_no_parameter_gradients_either():
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
 
+@NO_ANSWER
 @pytest.mark.parametrize("refine", [True, False])
 def test_refinement_never_makes_it_worse(refine):
     net, x = cnn(), images(6)
@@ -104,6 +108,7 @@ def test_refinement_never_makes_it_worse(refine):
         assert torch.equal(result.distance, raw)
 
 
+@NO_ANSWER
 def test_nothing_an_attack_claims_is_believed():
     net, x = cnn(), images(4)
     outside = torch.full_like(x, 1.5)
@@ -115,7 +120,7 @@ def test_nothing_an_attack_claims_is_believed():
     }
     with pytest.warns(UserWarning, match="attack '(nan|outside)' raised ValueError: returned") as caught:
         result = adversarial_distance(net, x, attacks=cases)
-    assert len(caught) == 2
+    assert sum("raised" in str(w.message) for w in caught) == 2
     assert result.errors == {
         "nan": "ValueError: returned NaN or infinity",
         "outside": "ValueError: returned images outside the bounds (0.0, 1.0)",
@@ -125,6 +130,7 @@ def test_nothing_an_attack_claims_is_believed():
     check(net, x, result, 2)
 
 
+@NO_ANSWER
 def test_one_unusable_image_is_named_and_costs_no_other():
     net, x = cnn(), images(3)
     ddn = fb.DDNAttack()
@@ -138,6 +144,7 @@ def test_one_unusable_image_is_named_and_costs_no_other():
     assert result.distance.isfinite().tolist() == [False, True, True]
 
 
+@NO_ANSWER
 def test_an_epsilon_search_names_unusable_images():
     class Outside(fb.LinfPGD):
         def run(self, model, inputs, criterion, *, epsilon, **kwargs):
@@ -148,6 +155,7 @@ def test_an_epsilon_search_names_unusable_images():
     assert result.distance.isposinf().all()
 
 
+@NO_ANSWER
 def test_scores_that_turn_nan_are_no_success():
     def breaks(x):
         return torch.stack([x.sum(1), (0.5 - x).sum(1) * (0.9 - x[:, 0]).sqrt()], 1)
@@ -163,16 +171,17 @@ def test_attacks_that_raise_or_return_another_shape_are_named_and_lose_nothing()
     def broken(model, x, y):
         raise RuntimeError("no luck")
 
-    attacks = {"broken": broken, "shape": lambda m, x, y: x[:1], "none": lambda m, x, y: None, "ddn": fb.DDNAttack()}
+    attacks = {"broken": broken, "shape": lambda m, x, y: x[:0], "none": lambda m, x, y: None, "ddn": fb.DDNAttack()}
     with pytest.warns(UserWarning, match="attack '(broken|shape|none)' raised") as caught:
         result = adversarial_distance(net, x, attacks=attacks)
-    assert len(caught) == 3
+    assert sum("raised" in str(w.message) for w in caught) == 3
     assert result.errors["broken"] == "RuntimeError: no luck"
-    assert "returned (1, 2, 8, 8), expected adversarials of shape (3, 2, 8, 8)" in result.errors["shape"]
+    assert "returned (0, 2, 8, 8), expected adversarials of shape (1, 2, 8, 8)" in result.errors["shape"]
     assert result.distance.isfinite().all()
     assert (result.attack == 3).all()
 
 
+@NO_ANSWER
 def test_optimality_gap_is_1_for_the_best_and_inf_for_a_failure():
     net, x = cnn(), images(4)
     result = adversarial_distance(net, x, attacks={"none": lambda m, x, y: x, "ddn": fb.DDNAttack()}, refine=False)
@@ -182,6 +191,7 @@ def test_optimality_gap_is_1_for_the_best_and_inf_for_a_failure():
     assert adversarial_distance(net, x, attacks={"none": lambda m, x, y: x}).optimality_gap()["none"].isposinf().all()
 
 
+@NO_ANSWER
 def test_an_epsilon_search_needs_finite_bounds_and_says_so():
     net, x = cnn(), images(2)
     with pytest.warns(UserWarning, match=r"raised ValueError: bounds: got \(-inf, inf\), expected finite"):
@@ -268,6 +278,7 @@ def test_batches_and_permutation():
     torch.testing.assert_close(adversarial_distance(net, x[order], attacks=attacks).distance, whole[order])
 
 
+@pytest.mark.filterwarnings("ignore:no adversarial")  # bfloat16 may resolve no other class inside the bounds
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtypes(dtype):
     net, x = mlp(dtype=dtype), torch.rand(4, 6, dtype=torch.float64).to(dtype)
@@ -341,7 +352,7 @@ def test_dataframe_and_text():
     target[0] = (target[0] + 1) % 5
     result = adversarial_distance(net, x, target)
     frame = result.to_dataframe()
-    assert list(frame) == ["distance", "attack", *result.names]
+    assert list(frame) == ["distance", "attack", "reason", *result.names]
     assert frame["attack"].isna().tolist() == [True, False, False]
     assert f"{result.distance.median():.4g}" in str(result)
     assert "3 samples, 95 % intervals; 3 with an adversarial" in str(result)
@@ -357,7 +368,7 @@ def test_bad_input_is_named():
         adversarial_distance(net, x, bounds=(1, 0))
     with pytest.raises(ValueError, match="bounds: got"):
         adversarial_distance(net, x, bounds=None)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="attacks: got 'slow' with norm=2, expected 'paper'"):
+    with pytest.raises(ValueError, match="attacks: got 'slow', expected one of paper, fast"):
         adversarial_distance(net, x, attacks="slow")
     with pytest.raises(ValueError, match="attacks: got none"):
         adversarial_distance(net, x, attacks=[])

@@ -8,7 +8,7 @@ from torch import nn
 
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.robust import FAB, RivalSearch
-from captum_alignment.robust._rival_search import _CHECK, _POLISH
+from captum_alignment.robust._rival_search import _LAST_STARTS, _POLISH
 from tests.nets import cnn, images, mlp
 
 NORMS = [2, math.inf]
@@ -38,21 +38,6 @@ def test_in_plain_foolbox_code(norm):
     assert torch.equal(success, net(points).argmax(1) != label)
     assert success.any()
     assert torch.equal(points[~success], x[~success])
-
-
-def test_ddn_goes_to_the_rival_of_the_nearest_point(monkeypatch):
-    def net(x):  # class 1 is the likeliest other one, class 2 the nearest
-        return torch.stack([x[:, 0] + 1, 0.5 - 0.01 * x[:, 0], 10 * x[:, 1], -5 + 0 * x[:, 0]], 1)
-
-    asked = []
-
-    def spy(model, x, labels, rival, **_):
-        asked.extend(rival.tolist())
-        return torch.full((len(x),), torch.inf, dtype=x.dtype), x
-
-    monkeypatch.setattr("captum_alignment.robust._rival_search.ddn", spy)
-    adversarial_distance(net, torch.zeros(3, 2, dtype=torch.float64), attacks=RivalSearch(), bounds=(-9, 9))
-    assert set(asked) == {2}
 
 
 def test_rivals_beyond_the_classes_change_nothing():
@@ -87,40 +72,64 @@ LINE.bias.data = -torch.tensor([0.0, 1.0, 1.02, 1.3, 20.0]).double()
 
 
 @pytest.mark.parametrize(("reach", "runs"), [(1.0, 1), (1.2, 2), (1.5, 3), (100, 4)])
-def test_rivals_out_of_reach_get_no_run_and_easy_samples_no_projections(reach, runs):
+def test_rivals_out_of_reach_get_no_run(reach, runs):
     x = torch.zeros(5, 4, dtype=torch.float64)
-    sizes = forwards(LINE, x, rivals=4, reach=reach, short=7, projections=1000)
-    assert sizes == [5] * (1 + runs * 7 + _CHECK)
+    sizes = forwards(LINE, x, rivals=4, reach=reach, short=7, starts=0)
+    assert sizes == [5] * (1 + runs * 7 + _POLISH)
 
 
 @pytest.mark.parametrize(("contenders", "runs"), [(0, 0), (1, 1), (4, 2)])
 def test_rivals_that_come_nearly_as_near_as_the_nearest_get_long_runs(contenders, runs):
     x = torch.zeros(5, 4, dtype=torch.float64)
-    sizes = forwards(LINE, x, rivals=4, reach=1.5, contenders=contenders, short=7, long=11, projections=1000)
-    assert sizes == [5] * (1 + 3 * 7 + _CHECK + runs * 11)
+    sizes = forwards(LINE, x, rivals=4, reach=1.5, contenders=contenders, short=7, long=11, starts=0)
+    assert sizes == [5] * (1 + 3 * 7 + runs * 11 + _POLISH)
 
 
-def bump(x):
-    """Behind the flank of a plateau, at 2/3: a short run stays where it is class 0."""
-    return torch.stack([(1 - x[:, 0]).clamp(min=0.5), 0.9 * x[:, 0] - 0.1], 1)
+@pytest.mark.parametrize(("starts", "likely"), [(0, 3), (1, 1), (3, 2)])
+def test_likely_rivals_get_projections_from_every_start(starts, likely):
+    x = torch.zeros(5, 4, dtype=torch.float64)
+    sizes = forwards(LINE, x, rivals=1, short=7, starts=starts, likely=likely, projections=5)
+    assert sizes == [5] * (1 + 7 + starts * likely * 5 + _POLISH)
 
 
-@pytest.mark.parametrize(("norm", "runs"), [(2, 1), (math.inf, 2)])
-def test_samples_on_which_short_runs_fail_get_projections_and_in_l_inf_a_descent(norm, runs):
-    x = torch.zeros(2, 1, dtype=torch.float64)
-    options = {"norm": norm, "short": 1, "projections": 23}
-    assert forwards(bump, x, **options) == [2] * (1 + 1 + runs * 23 + _POLISH)
-    distance = adversarial_distance(bump, x, attacks=RivalSearch(**options), norm=norm, bounds=(0, 4)).distance
-    torch.testing.assert_close(distance, torch.full_like(distance, 2 / 3), rtol=1e-3, atol=0)
-
-
-def test_what_cannot_be_shaken_fails():
+def test_what_cannot_be_shaken_gets_more_starts_and_fails():
     def unshakeable(x):
         return torch.stack([1 - x[:, 0].sigmoid(), 0 * x[:, 0]], 1)
 
     x = torch.zeros(2, 1, dtype=torch.float64)
-    assert forwards(unshakeable, x, short=3, projections=7) == [2] * (1 + 3 + 7 + 7)
-    assert adversarial_distance(unshakeable, x, attacks=RivalSearch(), bounds=(-9, 9)).distance.isposinf().all()
+    assert forwards(unshakeable, x, short=3, projections=7) == [2] * (1 + 3 + (1 + _LAST_STARTS) * 7)
+    with pytest.warns(UserWarning, match=r"no adversarial for 2 of 2 samples \(nothing found 2\), which is not robust"):
+        result = adversarial_distance(unshakeable, x, attacks=RivalSearch(), bounds=(-9, 9))
+    assert result.distance.isposinf().all()
+
+
+@pytest.mark.parametrize(("attacks", "farther"), [("fast", 1.5), ("thorough", 1.2)])
+@pytest.mark.parametrize("norm", NORMS)
+def test_flat_around_the_input_is_left_from_far_away(norm, attacks, farther):
+    def net(x):  # no gradient up to .55, and none at .5
+        return torch.stack([0.2 + 0 * x[:, 0], (x - 0.55).relu().sum(1)], 1)
+
+    x = torch.full((3, 2), 0.5, dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"the distance of 3 of 3 samples may be far too large \(zero gradient 3\)"):
+        result = adversarial_distance(net, x, attacks=attacks, norm=norm)
+    nearest = 0.15 if norm == math.inf else 0.15 * 2**0.5
+    assert (result.distance >= nearest * (1 - 1e-6)).all()
+    assert (result.distance <= nearest * farther).all()
+    assert result.reason == ("zero gradient",) * 3
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_nearest_image_of_a_given_class(norm):
+    x = torch.zeros(4, 4, dtype=torch.float64)
+    goal = torch.tensor([1, 2, 3, 0])
+    model = foolbox.PyTorchModel(LINE, bounds=(-100, 100), device="cpu")
+    criterion = foolbox.criteria.TargetedMisclassification(goal)
+    points, _, success = RivalSearch(norm=norm, starts=2)(model, x, criterion, epsilons=None)
+    assert success.all()
+    assert torch.equal(LINE(points).argmax(1), goal)
+    assert torch.equal(points[3], x[3])  # class 0 is its own
+    size = (points - x).norm(norm, dim=1)
+    torch.testing.assert_close(size[:3], torch.tensor([1, 1.02, 1.3]).double(), rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -159,7 +168,7 @@ def test_portfolios_are_ordered(zoo, mnist):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="norm: got 1"):
         RivalSearch(norm=1)
-    for name in ("rivals", "contenders", "likely", "short", "long", "projections"):
+    for name in ("rivals", "contenders", "starts", "around", "likely", "short", "long", "projections"):
         with pytest.raises(ValueError, match=f"{name}: got -1"):
             RivalSearch(**{name: -1})
     with pytest.raises(ValueError, match=r"reach: got 0\.9, expected a number"):

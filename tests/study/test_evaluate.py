@@ -80,7 +80,7 @@ def test_the_records_are_the_librarys_numbers():
         **{f"distance_{name}": value for name, value in found.by_attack.items()},
     }
     explained = explain(net, x, analysis, found.adversarials)
-    assert {*expected, *explained, "attack", "id", "error"} == set(frame)
+    assert {*expected, *explained, "attack", "reason", "id", "error"} == set(frame)
     for name, value in expected.items():
         np.testing.assert_allclose(frame[name].to_numpy(float), value.numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(frame[explained.columns], explained, rtol=1e-4, atol=1e-5)

@@ -168,3 +168,25 @@ def test_wrong_options_of_the_callback_are_named():
     data.batches = [x for x, _ in data]
     with pytest.raises(TypeError, match="batch: got Tensor, expected"):
         fit(Plain(), data, AdversarialTraining(0.1))
+
+
+@pytest.mark.parametrize("attack", ["pgd-l2", "pgd-linf", "pgd-l2-sign"])
+def test_bounds_of_each_channel(attack):
+    torch.manual_seed(0)
+    mean, std = torch.tensor([0.2, 0.5, 0.7]), torch.tensor([0.1, 0.3, 0.2])
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    images = (torch.rand(5, 3, 4, 4) - mean[:, None, None]) / std[:, None, None]
+    low, high = (0 - mean) / std, (1 - mean) / std
+    for random_start in (True, False):
+        found = adversarial_examples(
+            net, images, 0, attack=attack, epsilon=4.0, steps=5, bounds=(low, high.tolist()), random_start=random_start
+        )
+        pixels = found * std[:, None, None] + mean[:, None, None]
+        assert pixels.min() >= -1e-6
+        assert pixels.max() <= 1 + 1e-6
+        assert (pixels < 1e-6).any()
+        assert (pixels > 1 - 1e-6).any()
+    with pytest.raises(ValueError, match="bounds: got"):
+        adversarial_examples(net, images, 0, attack=attack, epsilon=1.0, bounds=(low[:2], high[:2]))
+    with pytest.raises(ValueError, match="inputs: lie in"):
+        adversarial_examples(net, images, 0, attack=attack, epsilon=1.0, bounds=(low, high / 2))

@@ -53,11 +53,23 @@ def test_two_processes_give_the_gradient_of_one(results, name):
             torch.testing.assert_close(step, expected, rtol=1e-10, atol=1e-13)
 
 
-def test_lightning_on_two_processes_gives_the_gradient_of_one(results):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "term before loss",
+        "static graph, term after loss",
+        "static graph, term before loss",
+        "own graph",
+        "fabric",
+        "lightning",
+        "lightning, own forward",
+    ],
+)
+def test_so_does_every_loop(results, name):
     expected = one_process(REGULARIZERS["lipschitz"])
     for result in results:
-        assert len(result["lightning"]) == 3
-        for step in result["lightning"]:
+        assert len(result[name]) == 3
+        for step in result[name]:
             torch.testing.assert_close(step, expected, rtol=1e-10, atol=1e-13)
 
 
@@ -70,6 +82,21 @@ def test_sharded_models_take_finite_differences(results):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
-def test_a_term_as_the_only_loss_is_refused(results):
+NOT_AVERAGED = "DistributedDataParallel has not averaged the gradients"
+STATIC = "DistributedDataParallel(static_graph=True) takes the inner gradient"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("term alone", NOT_AVERAGED),
+        ("two backward passes", NOT_AVERAGED),
+        ("two backward passes, static graph", NOT_AVERAGED),
+        ("two backward passes, fabric", NOT_AVERAGED),
+        ("own graph, static", STATIC),
+        ("lightning, static", STATIC),
+    ],
+)
+def test_what_would_let_replicas_diverge_is_refused(results, name, sentence):
     for result in results:
-        assert "DistributedDataParallel has not averaged the gradients" in result["alone"]
+        assert sentence in result["refused"][name]

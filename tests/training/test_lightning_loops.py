@@ -69,7 +69,7 @@ def test_the_term_joins_the_chosen_backward_of_a_manual_step(index, precision):
 def test_a_backward_that_never_comes_is_named():
     with pytest.raises(ValueError, match=r"backward: got 2, counted from 0, but training_step called .* 2 times"):
         fit(Manual(), Batches(), LipschitzRegularization(WEIGHT, backward=2))
-    with pytest.raises(ValueError, match="backward: got -1, expected the index"):
+    with pytest.raises(ValueError, match="backward: got -1, expected an integer of at least 0"):
         LipschitzRegularization(WEIGHT, backward=-1)
 
 

@@ -37,26 +37,72 @@ def gradients(model):
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def plain_loop(regularizer, inputs, target):
+def plain_loop(regularizer, inputs, target, *, first=False, **options):
     """Three steps, because what DDP does depends on the step before."""
-    model = DistributedDataParallel(net())
+    model = DistributedDataParallel(net(), **options)
     found: list[torch.Tensor] = []
     for _ in range(3):
         model.zero_grad()
-        (F.cross_entropy(model(inputs), target) + regularizer(model, inputs, target)).backward()
+        early = regularizer(model, inputs, target) if first else 0
+        loss = F.cross_entropy(model(inputs), target)
+        (loss + (early if first else regularizer(model, inputs, target))).backward()
         found.append(gradients(model))
     return found
 
 
+def own_graph(inputs, target, **options):
+    """The penalty on the graph of DDP's own forward pass."""
+    model = DistributedDataParallel(net(), **options)
+    found: list[torch.Tensor] = []
+    for _ in range(3):
+        model.zero_grad()
+        leaf = inputs.clone().requires_grad_()
+        scores = model(leaf)
+        (
+            F.cross_entropy(scores, target) + 0.5 * training.input_gradient_penalty(scores, leaf, target).mean()
+        ).backward()
+        found.append(gradients(model))
+    return found
+
+
+def reason(function, *args, **options):
+    try:
+        function(*args, **options)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return "no error"
+
+
+def apart(inputs, target, **options):
+    """Loss and term in backward passes of their own."""
+    model = DistributedDataParallel(net(), **options)
+    F.cross_entropy(model(inputs), target).backward()
+    training.LocalLipschitz(1.0)(model, inputs, target).backward()
+
+
 def term_alone(inputs, target):
     model = DistributedDataParallel(net())
-    try:
-        training.LocalLipschitz(1.0)(model, inputs, target).backward()
-    except ValueError as error:
-        return str(error)
     with model.no_sync():  # asks for no averaging
         training.LocalLipschitz(1.0)(model, inputs, target).backward()
-    return "no error"
+    training.LocalLipschitz(1.0)(model, inputs, target).backward()
+
+
+def fabric(inputs, target, *, apart=False):
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
+
+    host = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(process_group_backend="gloo"))
+    host.launch()
+    inner = net()
+    model: Any = host.setup(inner)
+    found: list[torch.Tensor] = []
+    for _ in range(3):
+        inner.zero_grad()
+        loss, term = F.cross_entropy(model(inputs), target), training.LocalLipschitz(0.5)(model, inputs, target)
+        for part in (loss, term) if apart else (loss + term,):
+            host.backward(part)
+        found.append(gradients(inner))
+    return found
 
 
 def sharded(inputs, target):
@@ -65,18 +111,14 @@ def sharded(inputs, target):
 
     model = net()
     fully_shard(model, mesh=distributed.device_mesh.init_device_mesh("cpu", (2,)))
-    reason = "no error"
-    try:
-        training.LocalLipschitz(0.5)(model, inputs, target)
-    except TypeError as error:
-        reason = str(error)
+    why = reason(training.LocalLipschitz(0.5), model, inputs, target)
     term = REGULARIZERS["finite differences"]()(model, inputs, target)
     (F.cross_entropy(model(inputs), target) + term).backward()
     parts: list[Any] = [p.grad for p in model.parameters()]
-    return reason, torch.cat([part.full_tensor().flatten() for part in parts])
+    return why, torch.cat([part.full_tensor().flatten() for part in parts])
 
 
-def lightning(inputs, target):
+def lightning(inputs, target, *, static_graph=False, **options):
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.strategies import DDPStrategy
 
@@ -86,8 +128,11 @@ def lightning(inputs, target):
             self.net = net()
             self.found = []
 
+        def forward(self, x):
+            return self.net(x)
+
         def training_step(self, batch):
-            return F.cross_entropy(self.net(batch[0]), batch[1])
+            return F.cross_entropy(self(batch[0]), batch[1])
 
         def on_before_optimizer_step(self, optimizer):
             self.found.append(gradients(self.net))
@@ -97,9 +142,10 @@ def lightning(inputs, target):
 
     module = Module()
     trainer = Trainer(
-        accelerator="cpu", devices=2, strategy=DDPStrategy(process_group_backend="gloo"), max_epochs=1, logger=False,
+        accelerator="cpu", devices=2, max_epochs=1, logger=False,
+        strategy=DDPStrategy(process_group_backend="gloo", static_graph=static_graph),
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, callbacks=[training.LipschitzRegularization(0.5)],
+        use_distributed_sampler=False, callbacks=[training.LipschitzRegularization(0.5, **options)],
     )  # fmt: skip
     batches: Any = [(inputs, target)] * 3
     trainer.fit(module, DataLoader(batches, batch_size=None))
@@ -111,9 +157,23 @@ def main(rank, folder):
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     half = [part.chunk(2)[rank] for part in data()]
     result: dict[str, Any] = {name: plain_loop(make(), *half) for name, make in REGULARIZERS.items()}
-    result["alone"] = term_alone(*half)
-    result["sharded"] = sharded(*half)
+    result["term before loss"] = plain_loop(REGULARIZERS["lipschitz"](), *half, first=True)
+    for first in (False, True):
+        name = f"static graph, term {'before' if first else 'after'} loss"
+        result[name] = plain_loop(REGULARIZERS["lipschitz"](), *half, first=first, static_graph=True)
+    result["own graph"] = own_graph(*half)
+    result["fabric"] = fabric(*half)
     result["lightning"] = lightning(*half)
+    result["lightning, own forward"] = lightning(*half, forward="own", static_graph=True)
+    result["sharded"] = sharded(*half)
+    result["refused"] = {
+        "term alone": reason(term_alone, *half),
+        "two backward passes": reason(apart, *half),
+        "two backward passes, static graph": reason(apart, *half, static_graph=True),
+        "two backward passes, fabric": reason(fabric, *half, apart=True),
+        "own graph, static": reason(own_graph, *half, static_graph=True),
+        "lightning, static": reason(lightning, *half, static_graph=True),
+    }
     torch.save(result, folder / f"{rank}.pt")
 
 

@@ -1,0 +1,158 @@
+"""Minimum-norm distances beside those of adv-lib, torchattacks and Foolbox: who comes nearer, for how many passes?
+
+    python -m benchmarks.bench_peers [--nets NAME ...] [--norms 2 inf] [--images 100] [--skip 100]
+
+Every attack's images go through the same verification and the same bisection toward the input. The reference is the
+per-sample minimum over the peers; ratios are to it, so below 1 where the package is nearer than all of them. The
+settings of "fast" and "thorough" were chosen on the first hundred images of the test sets: the next are measured.
+The peers come with ``pip install 'captum-alignment[peers]'``; Brendel and Bethge's attack takes part where numba is.
+"""
+
+import argparse
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import foolbox
+import torch
+from torch import Tensor
+
+from benchmarks._timing import DEVICE, effort, machine, table
+from benchmarks._zoo import available, images, network
+from captum_alignment import adversarial_distance
+
+NETS = ["mnist_mlp", "mnist_cnn", "mnist_kw", "mnist_madry", "cifar_resnet20", "cifar_madry", "cifar_kw"]
+OURS = ("fast", "thorough")
+HEADER = ["attack", "median", "mean ratio", "> 1 %", "> 5 %", "> 20 %", "worst", "found", "forward", "backward", "s"]
+Peer = Callable[[Any, Tensor, Tensor], Tensor]
+
+
+def targeted(norm: float, attack: Callable[[Any, Tensor, Tensor], Tensor]) -> Peer:
+    """The nearest of ``attack(model, x, goal)`` over all other classes."""
+
+    def run(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            others = model(x).scatter(1, y.unsqueeze(1), -math.inf).argsort(1, descending=True)[:, :-1]
+        best, points = torch.full((len(x),), math.inf, device=x.device), x.clone()
+        for goal in others.unbind(1):
+            found = attack(model, x, goal).detach()
+            with torch.no_grad():
+                success = model(found).argmax(1) != y
+            length = torch.where(success, (found - x).flatten(1).norm(norm, dim=1), math.inf)
+            nearer = length < best
+            best[nearer], points[nearer] = length[nearer], found[nearer]
+        return points
+
+    return run
+
+
+def peers(norm: float, scale: float) -> dict[str, Peer]:
+    """The peers' attacks; ``scale`` is the median distance of "fast", from which two of them take a first step."""
+    from adv_lib import attacks as al  # noqa: PLC0415 - optional
+    from adv_lib.attacks.auto_pgd import minimal_apgd  # noqa: PLC0415
+
+    def apgd(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        options = {"norm": norm, "max_eps": 4 * scale, "targeted_version": True, "num_targets": 9}
+        return minimal_apgd(model, x, y, binary_search_steps=10, n_iter=40, **options)
+
+    found: dict[str, Peer] = {
+        "adv-lib PDPGD 1000": lambda m, x, y: al.pdpgd(m, x, y, norm=norm, num_steps=1000),
+        "adv-lib FAB-T 9 x 100": lambda m, x, y: al.fab(m, x, y, norm=norm, restarts=9, targeted_restarts=True),
+        "adv-lib APGD-T bisected": apgd,
+    }
+    if norm == 2:
+        found |= {
+            "adv-lib ALMA 1000": lambda m, x, y: al.alma(m, x, y, num_steps=1000, init_lr_distance=scale),
+            "adv-lib PDGD 1000": lambda m, x, y: al.pdgd(m, x, y, num_steps=1000),
+            "adv-lib FMN 1000": lambda m, x, y: al.fmn(m, x, y, norm=2, steps=1000),
+            "adv-lib DDN-T 9 x 300": targeted(
+                2, lambda m, x, goal: al.ddn(m, x, goal, targeted=True, steps=300, levels=None)
+            ),
+        }
+    else:
+        found["adv-lib FMN-T 9 x 300"] = targeted(
+            norm, lambda m, x, goal: al.fmn(m, x, goal, norm=norm, targeted=True, steps=300)
+        )
+    return found | torchattacks(norm) | foolboxes(norm)
+
+
+def torchattacks(norm: float) -> dict[str, Peer]:
+    import torchattacks as ta  # noqa: PLC0415 - optional
+
+    def cw(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        return ta.CW(model, c=1, steps=1000, lr=0.01)(x, y)
+
+    def deepfool(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        return ta.DeepFool(model, steps=100)(x, y)
+
+    return {"torchattacks C&W 1000": cw, "torchattacks DeepFool": deepfool} if norm == 2 else {}
+
+
+def foolboxes(norm: float) -> dict[str, Peer]:
+    def ddn(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=DEVICE)
+        return foolbox.attacks.DDNAttack(steps=100)(wrapped, x, y, epsilons=None)[0]
+
+    def brendel_bethge(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=DEVICE)
+        kind = foolbox.attacks.L2BrendelBethgeAttack if norm == 2 else foolbox.attacks.LinfinityBrendelBethgeAttack
+        return kind(steps=500)(wrapped, x, y, epsilons=None)[0]
+
+    found: dict[str, Peer] = {"Foolbox DDN 100": ddn} if norm == 2 else {}
+    return found | ({"Foolbox Brendel-Bethge": brendel_bethge} if importlib.util.find_spec("numba") else {})
+
+
+def measure(net: Any, x: Tensor, norm: float) -> list[list[object]]:
+    """One row for each attack."""
+    found, times = {}, {}
+
+    def run(name: str, attacks: Any) -> None:
+        def call() -> None:
+            found[name] = adversarial_distance(net, x, attacks=attacks, norm=norm)
+
+        times[name] = effort(call)
+
+    for name in OURS:
+        run(name, name)
+    scale = found["fast"].distance.median().item()
+    theirs = peers(norm, scale)
+    for name, attack in theirs.items():
+        run(name, {name: attack})
+    best = torch.stack([found[name].distance for name in theirs]).amin(0)
+    rows: list[list[object]] = []
+    for name, result in found.items():
+        ratio = result.distance / best
+        shares = [(ratio > limit).float().mean().item() for limit in (1.01, 1.05, 1.2)]
+        forward, backward = (sum(passes) for passes in zip(*result.passes.values(), strict=True))
+        answered = result.distance.isfinite().float().mean().item()
+        rows.append(
+            [name, result.distance.quantile(0.5).item(), ratio.mean().item(), *shares, ratio.max().item(), answered,
+             round(forward), round(backward), times[name]]
+        )  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nets", nargs="+", default=NETS)
+    parser.add_argument("--norms", nargs="+", type=float, default=[2, math.inf])
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--skip", type=int, default=100)
+    options = parser.parse_args()
+    missing = [name for name in ("adv_lib", "torchattacks") if importlib.util.find_spec(name) is None]
+    if missing or not available():
+        print(f"bench_peers needs {missing or 'the pretrained networks (CAPTUM_ALIGNMENT_SHARED)'}")
+        return
+    warnings.filterwarnings("ignore", "no adversarial for")  # the table says so
+    print(f"# Peers ({machine()})\n")
+    for norm in options.norms:
+        for name in options.nets:
+            x = images(name, options.skip + options.images)[options.skip :]
+            print(f"## {name}, l_{norm:g}, {len(x)} images\n")
+            table(HEADER, measure(network(name), x, norm))
+
+
+if __name__ == "__main__":
+    main()

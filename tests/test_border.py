@@ -1,0 +1,304 @@
+"""Kinds of model x public functions: each cell is that of the plain module, or a sentence that names the argument."""
+
+import copy
+import functools
+import warnings
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import foolbox
+import pytest
+import torch
+import torch.utils.checkpoint as ckpt
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from captum_alignment import Alignment, LinearizedRobustness, adversarial_distance, linear_analysis
+from captum_alignment.metrics import deletion_curve, homogeneous_decomposition, linearity_profile
+from captum_alignment.robust import FoolboxPerturbation
+from captum_alignment.training import JacobianRegularizer, LocalLipschitz, adversarial_examples, soft_labels
+
+N, D, K = 4, 6, 3
+
+
+def _plain() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.ReLU(), nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, K)).double().eval()
+
+
+NET: Any = _plain()
+X = torch.rand(N, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.1
+Y = NET(X).argmax(1).detach()
+
+
+class Wrapped(nn.Module):
+    """The plain network with something before and after."""
+
+    def __init__(self, run: Callable[[Any, Tensor], Any], *parts: nn.Module, train: bool = False) -> None:
+        super().__init__()
+        self.net, self.parts, self.run = copy.deepcopy(NET), nn.ModuleList(parts).double(), run
+        self.train(train)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(self, x)
+
+
+class Keeps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(NET)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.net[1](self.net[0](x))
+        return self.net[3](self.kept.relu())
+
+
+class Holder:
+    def __init__(self) -> None:
+        self.parts = {"net": copy.deepcopy(NET)}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.parts["net"](x)
+
+    predict = __call__
+
+
+def _with(change: Callable[[Any], Any]) -> Any:
+    net: Any = copy.deepcopy(NET)
+    changed = change(net)
+    return net if changed is None else changed
+
+
+def _normed(kind: Any) -> nn.Module:
+    """A parametrised network whose plain function is that of `NET`."""
+    net: Any = copy.deepcopy(NET)
+    if kind is parametrizations.weight_norm:
+        kind(net[1])
+    else:  # the spectral norm changes the function: undo it with a factor
+        sigma = torch.linalg.matrix_norm(net[1].weight.detach(), 2)
+        bias = net[1].bias.detach().clone()
+        kind(net[1], n_power_iterations=100)
+        net.eval()
+        scale = sigma
+
+        def run(_: Any, x: Tensor) -> Tensor:
+            h = F.relu(x)
+            return net[3]((scale * (net[1](h) - net[1].bias) + bias).relu())
+
+        return Wrapped(run, net)
+    return net.eval()
+
+
+def _in_place(self: Any, x: Tensor) -> Tensor:
+    return self.net(x.add_(0.0))
+
+
+def _seeded_noise(self: Any, x: Tensor) -> Tensor:
+    noise = torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(3))
+    return self.net(x + 0 * noise)
+
+
+def _batch_norm() -> nn.Module:
+    norm = nn.BatchNorm1d(D, eps=0.0)
+    return Wrapped(lambda self, x: self.net(self.parts[0](x)), norm)
+
+
+def _fixed_size(self: Any, x: Tensor) -> Tensor:
+    assert len(x) == N
+    return self.net(x)
+
+
+def _dropping(module: nn.Module) -> Wrapped:
+    return Wrapped(lambda self, x: self.net(self.parts[0](x)), module, train=True)
+
+
+def _closure(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda x: net(x)
+
+
+def _traced() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(copy.deepcopy(NET), X)
+
+
+def _scripted() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(copy.deepcopy(NET))
+
+
+def _exported() -> Any:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    return torch.export.export(copy.deepcopy(NET), (X,), dynamic_shapes=({0: batch},)).module()
+
+
+def _quantised() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = torch.ao.quantization.quantize_dynamic(copy.deepcopy(NET).float(), {nn.Linear}, torch.qint8)
+    return Wrapped(lambda self, x: self.parts[0](x.float()), net)
+
+
+def _lstm(self: Any, x: Tensor) -> Tensor:
+    return self.parts[0](x.unsqueeze(1).repeat(1, 3, 1))[0][:, -1]
+
+
+def _attention(self: Any, x: Tensor) -> Tensor:
+    tokens = x.unsqueeze(1).repeat(1, 3, 1)
+    return self.parts[0](tokens, tokens, tokens)[0][:, 0]
+
+
+#: Kinds that are the plain function: every function answers as for it, or in one sentence.
+SAME: dict[str, Callable[[], Any]] = {
+    "module": lambda: copy.deepcopy(NET),
+    "bound method": lambda: Holder().predict,
+    "lambda": lambda: lambda x: NET(x),
+    "closure": lambda: _closure(copy.deepcopy(NET)),
+    "partial": lambda: functools.partial(lambda net, x: net(x), copy.deepcopy(NET)),
+    "object": Holder,
+    "foolbox": lambda: foolbox.PyTorchModel(copy.deepcopy(NET), bounds=(0, 1), device="cpu"),
+    "data parallel": lambda: nn.DataParallel(copy.deepcopy(NET)),
+    "compiled": lambda: torch.compile(copy.deepcopy(NET), backend="eager"),
+    "compiled dynamic": lambda: torch.compile(copy.deepcopy(NET), backend="aot_eager", dynamic=True),
+    "scripted": _scripted,
+    "traced": _traced,
+    "exported": _exported,
+    "in place": lambda: Wrapped(_in_place),
+    "relu in place": lambda: _with(lambda net: net.__setitem__(0, nn.ReLU(inplace=True))),
+    "checkpoint": lambda: Wrapped(lambda self, x: ckpt.checkpoint(self.net, x, use_reentrant=False)),
+    "reentrant": lambda: Wrapped(lambda self, x: ckpt.checkpoint(self.net, x, use_reentrant=True)),
+    "weight norm": lambda: _normed(parametrizations.weight_norm),
+    "spectral norm": lambda: _normed(parametrizations.spectral_norm),
+    "keeps": Keeps,
+    "batch norm": _batch_norm,
+    "fixed size": lambda: Wrapped(_fixed_size),
+    "squeezes": lambda: Wrapped(lambda self, x: self.net(x).squeeze()),
+    "self-seeding": lambda: Wrapped(_seeded_noise),
+    "frozen": lambda: _with(lambda net: net.requires_grad_(False)),
+    "buffer with grad": lambda: _with(
+        lambda net: net.register_buffer("b", torch.zeros(1, dtype=torch.float64, requires_grad=True))
+    ),
+}
+
+#: Kinds that have no answer: every function that runs them says one sentence with these words.
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "functional dropout": (lambda: Wrapped(lambda self, x: F.dropout(self.net(x), 0.5)), "chance"),
+    "stochastic depth": (
+        lambda: Wrapped(lambda self, x: self.net(x) * (torch.rand(len(x), 1, dtype=x.dtype) > 0.5)),
+        "chance",
+    ),
+    "dropout": (lambda: _dropping(nn.Dropout(0.5)), "chance"),
+    "rrelu": (lambda: Wrapped(lambda self, x: self.parts[0](self.net(x) - 9), nn.RReLU(), train=True), "chance"),
+    "lstm dropout": (
+        lambda: Wrapped(_lstm, nn.LSTM(D, K, num_layers=2, dropout=0.5, batch_first=True), train=True),
+        "chance",
+    ),
+    "attention dropout": (
+        lambda: Wrapped(_attention, nn.MultiheadAttention(D, 1, 0.5, batch_first=True), train=True),
+        "chance",
+    ),
+    "noise": (lambda: Wrapped(lambda self, x: self.net(x + torch.randn_like(x))), "chance"),
+    "batch statistics": (lambda: _dropping(nn.BatchNorm1d(D)), "other samples"),
+    "mixes": (lambda: Wrapped(lambda self, x: self.net(x - x.mean(0))), "other samples"),
+    "quantised": (_quantised, "quantised"),
+    "dict": (lambda: Wrapped(lambda self, x: {"logits": self.net(x)}), "returned dict"),
+    "tuple": (lambda: Wrapped(lambda self, x: (self.net(x), x)), "returned tuple"),
+    "model output": (lambda: Wrapped(lambda self, x: SimpleNamespace(logits=self.net(x))), "SimpleNamespace"),
+    "labels": (lambda: Wrapped(lambda self, x: self.net(x).argmax(1)), "labels"),
+    "nan": (lambda: Wrapped(lambda self, x: self.net(x) * torch.nan), "NaN"),
+    "scalar": (lambda: Wrapped(lambda self, x: self.net(x).sum()), "shape|other samples"),
+    "transposed": (lambda: Wrapped(lambda self, x: self.net(x).T), "shape|samples"),
+}
+
+
+def _added(model: Any, x: Tensor) -> Tensor:
+    """All that is added besides the input's part; what has no visible terms says it in the residual."""
+    found = homogeneous_decomposition(model, x)
+    return found.bias + found.residual
+
+
+def _perturbed(model: Any, x: Tensor) -> Tensor:
+    return FoolboxPerturbation(model, foolbox.attacks.L2DeepFoolAttack()).perturb(x)
+
+
+#: What is computed, as one tensor.
+FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "linear_analysis": lambda f, x: linear_analysis(f, x).linearized_robustness,
+    "Alignment": lambda f, x: Alignment(f)(x),
+    "attribute": lambda f, x: LinearizedRobustness(f).attribute(x),
+    "robustness": lambda f, x: LinearizedRobustness(f).robustness(x),
+    "homogeneous_decomposition": _added,
+    "linearity_profile": lambda f, x: linearity_profile(f, x).margin,
+    "deletion_curve": lambda f, x: deletion_curve(f, x, x.abs(), baseline=0).value,
+    "adversarial_distance": lambda f, x: adversarial_distance(f, x).distance,
+    "perturbation": _perturbed,
+    "soft_labels": lambda f, x: soft_labels(f, x, temperature=2.0),
+    "adversarial_examples": lambda f, x: adversarial_examples(f, x, Y, attack="pgd-l2", epsilon=0.1, steps=2),
+    "LocalLipschitz": lambda f, x: LocalLipschitz(1.0)(f, x, Y),
+    "JacobianRegularizer": lambda f, x: JacobianRegularizer(1.0)(f, x, Y),
+}
+
+
+#: What trains, where chance and the batch belong to the model, so that only malformed outputs are refused.
+TRAINING = {"soft_labels", "adversarial_examples", "LocalLipschitz", "JacobianRegularizer"}
+
+_NO_REPLICAS = "DataParallel"
+#: Cells of `SAME` that have no answer, and the words of their sentence.
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    **{("data parallel", name): _NO_REPLICAS for name in TRAINING - {"soft_labels"}},
+    **{
+        ("reentrant", name): "use_reentrant=True"
+        for name in ("linear_analysis", "Alignment", "attribute", "robustness", "linearity_profile")
+    },
+    ("reentrant", "homogeneous_decomposition"): "use_reentrant=True",
+}
+
+#: Known faults, which end in torch's internals or in no finding; each turns red here once it is mended.
+FAULTS: set[tuple[str, str]] = {
+    *(("reentrant", name) for name in ("perturbation", "adversarial_distance", *TRAINING - {"soft_labels"})),
+    *((kind, "adversarial_distance") for kind in ("fixed size", "squeezes")),
+    *(("quantised", name) for name in TRAINING),
+    ("nan", "adversarial_examples"),
+}
+
+
+def _cells(kinds: Any) -> list[Any]:
+    """(kind, function), those with a known fault marked."""
+    fault = pytest.mark.xfail(strict=True, reason="a known fault at the border")
+    names = [(kind, name) for kind in kinds for name in FUNCTIONS if not (_is_free(kind) and name in TRAINING)]
+    return [pytest.param(*cell, marks=[fault] if cell in FAULTS else []) for cell in names]
+
+
+def _is_free(kind: str) -> bool:
+    return kind in REFUSED and REFUSED[kind][1] in ("chance", "other samples")
+
+
+@functools.cache
+def _expected(function: str) -> Tensor:
+    return FUNCTIONS[function](copy.deepcopy(NET), X.clone()).detach()
+
+
+# torch's own, of a reentrant checkpoint that runs without gradients
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+@pytest.mark.parametrize(("kind", "function"), _cells(SAME))
+def test_what_is_the_plain_function_gets_its_numbers(kind: str, function: str):
+    model, x = SAME[kind](), X.clone()
+    state = torch.get_rng_state()
+    if (kind, function) in EXCEPTIONS:
+        with pytest.raises((ValueError, TypeError), match=EXCEPTIONS[kind, function]):
+            FUNCTIONS[function](model, x)
+    else:
+        torch.testing.assert_close(FUNCTIONS[function](model, x).detach(), _expected(function), rtol=1e-4, atol=1e-6)
+    assert torch.equal(x, X)
+    assert not x.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("kind", "function"), _cells(REFUSED))
+def test_what_has_no_answer_says_so_in_a_sentence_that_names_the_argument(kind: str, function: str):
+    make, words = REFUSED[kind]
+    with pytest.raises((ValueError, TypeError), match=rf"^(forward_func|teacher|model)\b.*({words})"):
+        FUNCTIONS[function](make(), X.clone())
