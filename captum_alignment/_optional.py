@@ -1,6 +1,6 @@
 """Public names that load on first use; without what they need they say which extra brings it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -17,26 +17,33 @@ class _Missing(type):
         raise ImportError(cls.__doc__)
 
 
-def on_first_use(package: str, extras: Mapping[str, Mapping[str, str]]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``, for names that need optional dependencies.
+def on_first_use(
+    package: str, modules: Mapping[str, Sequence[str]], needs: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of ``package``, which has the names of its ``modules`` without importing them.
 
     Args:
         package: its ``__name__``.
-        extras: for each extra of this distribution the names that need it, and the package's module of each.
+        modules: {module: names} of the package.
+        needs: {module: extra} of this distribution that brings what the module imports. Without that the module's
+            names are stand-ins; of a module that is not named here the import error is raised as it is.
     """
-    where = {name: (module, extra) for extra, names in extras.items() for name, module in names.items()}
+    where = {name: module for module, names in modules.items() for name in names}
 
     def __getattr__(name: str) -> Any:
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, extra = where[name]
+        module = where[name]
         try:
             return getattr(import_module(f"{package}.{module}"), name)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
-            if missing in ("", "captum_alignment"):
+            if missing in ("", "captum_alignment") or module not in (needs or {}):
                 raise  # a fault of ours, or an error that names nothing
-            message = f"{name} needs {missing}: pip install 'captum-alignment[{extra}]'"
+            message = f"{name} needs {missing}: pip install 'captum-alignment[{(needs or {})[module]}]'"
             return _Missing(name, (), {"__doc__": message})
 
-    return __getattr__
+    def __dir__() -> list[str]:
+        return sorted({*vars(import_module(package)), *where})
+
+    return __getattr__, __dir__

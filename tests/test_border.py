@@ -259,9 +259,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 #: Known faults, which end in torch's internals or in no finding; each turns red here once it is mended.
 FAULTS: set[tuple[str, str]] = {
     *(("reentrant", name) for name in ("perturbation", "adversarial_distance", *TRAINING - {"soft_labels"})),
-    *((kind, "adversarial_distance") for kind in ("fixed size", "squeezes")),
-    *(("quantised", name) for name in TRAINING),
-    ("nan", "adversarial_examples"),
 }
 
 

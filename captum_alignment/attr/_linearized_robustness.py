@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._captum import GradientAttribution, log_usage
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
+from captum_alignment._core._gradients import graphs, valid_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
     TensorOrTuple,
-    batches,
     check_norm,
     like_inputs,
     per_sample_dot,
@@ -127,11 +126,10 @@ class LinearizedRobustness(GradientAttribution):
         return self._nearest(inputs, target, additional_forward_args).distance
 
     def _nearest(self, inputs: TensorOrTuple, target: Any, additional_forward_args: Any) -> NearestRival:
-        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, self.internal_batch_size)
+        tensors = valid_inputs(inputs, additional_forward_args)
         classes = as_target(target, len(tensors[0]))
-        parts = []
-        for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
-            graph = ScoreGraph(self.forward_func, x, args)
+        parts, size = [], self.internal_batch_size
+        for graph, t in graphs(self.forward_func, tensors, additional_forward_args, size, classes):
             classes_here = resolve_target(t, graph.scores)
             parts.append(nearest_rival(graph, classes_here, self.norm, self.candidates, self.generator))
         found = concatenate(parts)

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
+from captum_alignment._core._gradients import graphs, valid_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     TensorOrTuple,
     Tensors,
     accumulation_dtype,
     as_tensors,
-    batches,
     check_norm,
     check_same_shapes,
     dual,
@@ -95,11 +94,11 @@ class Alignment:
 
     def __call__(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as `linear_analysis`."""
-        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, self.internal_batch_size)
+        tensors = valid_inputs(inputs, additional_forward_args)
         classes = as_target(target, len(tensors[0]))
         gradients = []
-        for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
-            graph = ScoreGraph(self.forward_func, x, args)
+        size = self.internal_batch_size
+        for graph, t in graphs(self.forward_func, tensors, additional_forward_args, size, classes):
             gradients.append(graph.gradient(graph.one_hot(resolve_target(t, graph.scores))))
         gradient = join(gradients)
         warn_of_flat(gradient, "their alignment is 0 or NaN")

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, Generic
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
+from captum_alignment._core._gradients import ScoreGraph, graphs, valid_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
     Tensors,
-    batches,
     check_norm,
     dual,
     join,
@@ -131,11 +130,11 @@ def linear_analysis(
     """
     norm = check_norm(norm)
     check_candidates(candidates)
-    tensors = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
+    tensors = valid_inputs(inputs, additional_forward_args)
     classes = as_target(target, len(tensors[0]))
     parts = [
-        _analyse(ScoreGraph(forward_func, x, args), t, norm, candidates, generator)
-        for x, t, args in batches(internal_batch_size, tensors, classes, additional_forward_args)
+        _analyse(graph, t, norm, candidates, generator)
+        for graph, t in graphs(forward_func, tensors, additional_forward_args, internal_batch_size, classes)
     ]
     scalars, gradients, binarized = zip(*parts, strict=True)
     columns = {name: torch.cat([part[name] for part in scalars]) for name in scalars[0]}

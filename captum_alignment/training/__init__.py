@@ -121,18 +121,18 @@ __all__ = [
     "trades_penalty",
 ]
 
-__getattr__ = on_first_use(
+__getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "study": {
-            "AdversarialTraining": "_adversarial_callback",
-            "LipschitzRegularization": "_lipschitz_callback",
-            "RegularizationCallback": "_lightning",
-        },
-        "skorch": {"SkorchAdversarialTraining": "_skorch", "SkorchRegularization": "_skorch"},
+        "_adversarial_callback": ["AdversarialTraining"],
+        "_lightning": ["RegularizationCallback"],
+        "_lipschitz_callback": ["LipschitzRegularization"],
+        "_skorch": ["SkorchAdversarialTraining", "SkorchRegularization"],
+    },
+    needs={
+        "_adversarial_callback": "study",
+        "_lightning": "study",
+        "_lipschitz_callback": "study",
+        "_skorch": "skorch",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

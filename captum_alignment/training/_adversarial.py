@@ -23,9 +23,10 @@ from captum_alignment._core._inputs import (
     check_finite,
     like_inputs,
 )
+from captum_alignment._core._model import is_quantised, no_gradient
 from captum_alignment._core._scores import as_target, resolve_target
 from captum_alignment.training._distributed import unwrapped
-from captum_alignment.training._forward import evaluating
+from captum_alignment.training._forward import evaluating, scores_of
 from captum_alignment.training._regularizers import check_factor
 
 AttackName: TypeAlias = Literal["pgd-l2", "pgd-linf", "pgd-l2-sign"]
@@ -125,9 +126,11 @@ def adversarial_examples(
         model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), _UNBOUNDED)
         chosen = as_target(for_autograd(target), len(tensors[0]))
         with torch.no_grad():
-            labels = resolve_target(chosen, model.module(model.packed))
+            labels = resolve_target(chosen, scores_of(inner, tensors, model.args))
         if epsilon == 0:
             return like_inputs(tensors, inputs)
+        if is_quantised(inner):
+            raise ValueError(no_gradient(inner))
         generator = generator or torch.Generator().manual_seed(0)
         kind = _within(limits, _ATTACKS[attack], generator)
         found = run_attack(
@@ -153,7 +156,7 @@ def divergent_examples(
     with evaluating(model):
         wrapped = ScoresModel(model, inputs, None, _UNBOUNDED)
         with torch.no_grad():
-            scores = wrapped.module(wrapped.packed)
+            scores = scores_of(model, inputs)
         if epsilon == 0:
             return inputs
 

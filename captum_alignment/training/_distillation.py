@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_alignment._core._arguments import check_arguments
 from captum_alignment._core._gradients import for_autograd
-from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, accumulation_dtype, as_tensors
-from captum_alignment._core._scores import as_scores, as_target, compute_scores, resolve_target
+from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, accumulation_dtype, as_tensors
+from captum_alignment._core._repeatable import check_repeatable
+from captum_alignment._core._scores import as_scores, as_target, compute_scores, resolve_target, run_scores
 from captum_alignment.training._forward import evaluating
 
 
@@ -78,8 +80,15 @@ def soft_labels(
     torch.Size([8, 3])
     """
     check_temperature(temperature)
+    tensors = as_tensors(for_autograd(inputs))
+    check_arguments(additional_forward_args, len(tensors[0]))
+
+    def run(x: Tensors, args: Any) -> Tensor:
+        return run_scores(teacher, x, args)
+
     with torch.no_grad(), evaluating(teacher):
-        scores = compute_scores(teacher, as_tensors(for_autograd(inputs)), additional_forward_args)
+        check_repeatable(run, tensors, additional_forward_args, model=teacher, name="teacher")
+        scores = compute_scores(teacher, tensors, additional_forward_args)
     return (scores.to(accumulation_dtype(scores.dtype)) / temperature).softmax(1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm, per_sample_norm
+from captum_alignment._core._model import is_quantised, no_gradient
 from captum_alignment.training._differences import DifferenceGraph
 from captum_alignment.training._distributed import check_reduced, unwrapped
 from captum_alignment.training._forward import kept_buffers, scores_of, twice_differentiable
@@ -106,7 +107,10 @@ class Regularizer(ABC):
     def _graph(self, model: Any, leaves: Tensors) -> Graph:
         if self.method == "double-backward":
             with twice_differentiable(model), kept_buffers(model):
-                return Graph(scores_of(model, leaves), leaves)
+                scores = scores_of(model, leaves)
+            if not scores.requires_grad or is_quantised(model):
+                raise ValueError(no_gradient(model, "model"))
+            return Graph(scores, leaves)
         with torch.autocast(leaves[0].device.type, enabled=False):
             return DifferenceGraph(model, leaves, self.step)
 

@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from captum_alignment.study.fit import NETWORKS, Retraining, count_correct, trained
+from captum_alignment.study.load import as_split
+from captum_alignment.study.roar import PRESETS
+from captum_alignment.study.store import state_hash, write_weights
+from tests.study.roar.known import FAST, TRAIN, known_network, network
+
+SPLIT = as_split(TRAIN, "train", (0, 1))
+CPU = torch.device("cpu")
+
+
+def test_presets_name_networks_there_are():
+    assert all(preset["network"] in NETWORKS for preset in PRESETS.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_take_small_images_and_keep_their_resolution(name):
+    net = NETWORKS[name]((3, 32, 32), 7).eval()
+    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+    if name == "resnet18":
+        shapes = []
+        net.get_submodule("layer1").register_forward_hook(
+            lambda module, inputs, output: shapes.append(output.shape[-2:])
+        )
+        net(torch.rand(2, 3, 32, 32))
+        assert shapes == [(32, 32)]
+
+
+def test_the_network_is_trained_once_and_then_read(tmp_path):
+    kept = tmp_path / "model.pt"
+    first = trained(network, kept, SPLIT, Retraining(**FAST), device=CPU)
+    assert count_correct(first, SPLIT, CPU) > 0.95 * len(SPLIT)
+    write_weights(kept, known_network().state_dict())
+    again = trained(network, kept, SPLIT, Retraining(**FAST), device=CPU)
+    assert state_hash(again.state_dict()) == state_hash(known_network().state_dict())
+    with pytest.raises(ValueError, match="holds no weights of this network"):
+        trained(lambda: network(3), kept, SPLIT, Retraining(**FAST), device=CPU)
