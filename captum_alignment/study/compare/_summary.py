@@ -12,7 +12,7 @@ import torch
 
 from captum_alignment.metrics import median_interval
 from captum_alignment.study.evaluation import Run
-from captum_alignment.study.page import Array, class_name, fieller, median, spearman, wilson
+from captum_alignment.study.page import Array, class_name, median, spearman, spearman_interval, wilson
 
 #: Below this share of the best accuracy a model is left out: a collapsed network is never easily attacked.
 USABLE = 0.9
@@ -64,7 +64,7 @@ def correlation(run: Run, name: str) -> dict[str, Any]:
     a, b = finite_pair(run, name)
     column = f"spearman_{name}"
     value = float(spearman(a, b)) if len(a) > 2 else np.nan
-    return {**_interval(column, value, *map(float, fieller(value, len(a)))), f"{column}_n": len(a)}
+    return {**_interval(column, value, *spearman_interval(a, b)), f"{column}_n": len(a)}
 
 
 def finite_pair(run: Run, name: str) -> tuple[Array, Array]:

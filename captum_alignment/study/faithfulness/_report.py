@@ -14,13 +14,13 @@ from captum_alignment.study.page import (
     Column,
     Table,
     between,
-    fieller,
     fixed,
     percent,
     picture,
     points,
     setting,
     spearman,
+    spearman_interval,
     write_page,
 )
 from captum_alignment.study.store import versions
@@ -45,10 +45,11 @@ def verdict(table: pd.DataFrame) -> str:
     n = len(usable)
     if n < 4:
         return f"{n} usable networks are too few for a correlation."
-    r = float(spearman(usable["distance"], -usable["area"]))
+    robustness, faithfulness = usable["distance"], -usable["area"]
+    r = float(spearman(robustness, faithfulness))
     if np.isnan(r):
         return "Not all networks differ, so that there is no correlation."
-    low, high = (float(end) for end in fieller(r, n))
+    low, high = spearman_interval(robustness, faithfulness)
     said = (
         f"Over {n} usable networks the rank correlation of median robustness and faithfulness (a small ROAR area) is "
     )
