@@ -14,7 +14,7 @@ import captum_alignment
 from captum_alignment import attr, metrics, robust, study, training
 
 ROOT = Path(captum_alignment.__file__).parent
-FLOORS = {"_core": 0, "attr": 1, "metrics": 1, "robust": 1, "training": 1, "study": 2}
+FLOORS = {"_optional": 0, "_core": 0, "attr": 1, "metrics": 1, "robust": 1, "training": 1, "study": 2}
 #: The floors of the application's rooms; a room imports the faces of rooms on lower floors.
 ROOMS = {
     **{"store": 1, "load": 2, "page": 2, "fit": 3, "evaluation": 3, "compare": 4, "roar": 4},

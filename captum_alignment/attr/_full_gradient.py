@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -56,6 +56,25 @@ class FullGradient(GradientAttribution):
     def has_convergence_delta(self) -> bool:
         """True where the attribution has a completeness identity: without ``absolute``."""
         return not self.absolute
+
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: Literal[False] = False,
+    ) -> InputsT: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[InputsT, Tensor]: ...
 
     @log_usage()  # NoiseTunnel reaches through this decorator
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]

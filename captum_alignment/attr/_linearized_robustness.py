@@ -1,6 +1,6 @@
 """The binarized saliency map and the linearized robustness, as a Captum attribution."""
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -65,6 +65,25 @@ class LinearizedRobustness(GradientAttribution):
     def has_convergence_delta(self) -> bool:
         """True where the attribution has a completeness identity: with ``multiply_by_inputs``."""
         return self._multiply_by_inputs
+
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: Literal[False] = False,
+    ) -> InputsT: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[InputsT, Tensor]: ...
 
     @log_usage()  # NoiseTunnel reaches through this decorator
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]

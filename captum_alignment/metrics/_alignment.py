@@ -82,6 +82,9 @@ class Alignment:
     >>> net = torch.nn.Linear(2, 3)
     >>> Alignment(net)(torch.rand(5, 2)).shape
     torch.Size([5])
+
+    Raises:
+        TypeError, ValueError: an unknown norm; in the call as `linear_analysis`. The result is in units of the input.
     """
 
     def __init__(self, forward_func: ForwardFunc, *, norm: float = 2, internal_batch_size: int | None = None) -> None:
@@ -103,7 +106,7 @@ class Alignment:
 
 
 class AlignmentNull(NamedTuple):
-    """Per sample (N,): the alignment, its chance level, their difference, and its quantile among the other maps."""
+    """Per sample (N,): alignment, its chance level null, their difference excess, and its rank among other maps."""
 
     alignment: Tensor
     null: Tensor
@@ -121,6 +124,12 @@ def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: 
         alignment alpha_i = |<x_i, â_i>|; null = mean of |<x_i, â_k>| over k ≠ i; excess = alignment - null;
         rank = share of those |<x_i, â_k>| that are smaller than alpha_i (ties count half), .5 by chance.
         A batch of one has no other map: null, excess and rank are NaN.
+
+    Etmann et al. (2019), Definitions 2 and 3, and their chance level, which is ours.
+
+    >>> images = torch.rand(8, 1, 4, 4)
+    >>> alignment_null(images, torch.randn(8, 1, 4, 4)).rank.shape
+    torch.Size([8])
     """
     norm = check_norm(norm)
     own = alignment(inputs, attributions, norm=norm)

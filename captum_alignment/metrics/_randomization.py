@@ -175,6 +175,8 @@ def rank_correlation(attributions: TensorOrTuple, others: TensorOrTuple) -> Tens
 
     >>> rank_correlation(torch.tensor([[1.0, 2, 3]]), torch.tensor([[1.0, 4, 9]]))
     tensor([1.], dtype=torch.float64)
+
+    Spearman (1904).
     """
     pair = as_tensors(attributions, "attributions"), as_tensors(others, "others")
     check_same_shapes(*pair, "others", of="the attributions")

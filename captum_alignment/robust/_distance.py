@@ -77,6 +77,11 @@ def adversarial_distance(
             named; where it raised for a batch it is tried again on its halves, down to single samples, and those on
             which it raises alone count as failed. Another warning counts the samples without an adversarial, and those
             whose gradient is zero or not finite, so that their distance may be far too large.
+
+    >>> net = torch.nn.Linear(4, 3)
+    >>> result = adversarial_distance(net, torch.rand(5, 4))
+    >>> result.distance.shape, result.adversarials.shape
+    (torch.Size([5]), torch.Size([5, 4]))
     """
     norm = check_norm(norm)
     chosen = resolve_attacks(attacks, norm)

@@ -31,6 +31,15 @@ class FAB(UntargetedAttack):
     Raises:
         ValueError: another norm, numbers that are not positive; at run time a criterion other than
             `Misclassification`.
+
+    Croce & Hein (2020).
+
+    >>> import foolbox
+    >>> model = foolbox.PyTorchModel(torch.nn.Linear(4, 3).eval(), bounds=(0, 1), device="cpu")
+    >>> x, y = torch.rand(5, 4), torch.zeros(5, dtype=torch.long)
+    >>> _, adversarials, success = FAB()(model, x, y, epsilons=None)
+    >>> adversarials.shape, success.shape
+    (torch.Size([5, 4]), torch.Size([5]))
     """
 
     def __init__(self, *, norm: float = 2, rivals: int = 3, steps: int = 40) -> None:

@@ -14,7 +14,7 @@ It needs the optional dependencies, ``pip install 'captum-alignment[study]'``.
 
 from typing import TYPE_CHECKING
 
-from captum_alignment.study._lazy import lazy
+from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.cohort import StudyConfig, StudyResult, Verdict, make_config, run_study
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # Loaded on first use, so that the command line starts, and can complain, without the optional dependencies.
-__getattr__, __dir__ = lazy(
+__getattr__, __dir__ = on_first_use(
     __name__,
     {
         "cohort": ["StudyConfig", "StudyResult", "Verdict", "make_config", "run_study"],
@@ -49,4 +49,5 @@ __getattr__, __dir__ = lazy(
         "load": ["LoadedModel", "Logits", "load_dataset", "load_model"],
         "roar": ["remove_and_retrain"],
     },
+    needs=dict.fromkeys(("cohort", "compare", "evaluation", "load", "roar"), "study"),
 )

@@ -44,6 +44,13 @@ class L2SignPGD(L2ProjectedGradientDescentAttack):
 
     Args:
         rel_stepsize, abs_stepsize, steps, random_start: as of Foolbox's ``L2PGD``.
+
+    >>> import foolbox
+    >>> model = foolbox.PyTorchModel(torch.nn.Linear(4, 3).eval(), bounds=(0, 1), device="cpu")
+    >>> x, y = torch.rand(5, 4), torch.zeros(5, dtype=torch.long)
+    >>> _, adversarials, success = L2SignPGD(steps=2)(model, x, y, epsilons=0.5)
+    >>> adversarials.shape
+    torch.Size([5, 4])
     """
 
     def normalize(self, gradients: ep.Tensor, *, x: ep.Tensor, bounds: Any) -> ep.Tensor:  # noqa: ARG002
@@ -105,6 +112,10 @@ def adversarial_examples(
         ValueError: inputs out of bounds, NaN or empty, targets out of range, unknown attack, numbers out of range.
 
     Madry et al. (2018); the sign-step form and its use for attributions: Zeng et al. (2021).
+
+    >>> x, y = torch.rand(8, 4), torch.arange(8) % 3
+    >>> adversarial_examples(torch.nn.Linear(4, 3), x, y, attack="pgd-linf", epsilon=0.1, steps=2).shape
+    torch.Size([8, 4])
     """
     check_attack(attack, epsilon, steps, step_size)
     tensors = tuple(x.detach() for x in for_autograd(as_tensors(inputs)))

@@ -34,6 +34,11 @@ def distillation_loss(scores: Tensor, target: Any, *, temperature: float) -> Ten
         ValueError: shapes that do not fit, a temperature that is not positive.
 
     Papernot et al. (2016).
+
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> scores = torch.nn.Linear(4, 3)(x)
+    >>> distillation_loss(scores, y, temperature=10).shape
+    torch.Size([8])
     """
     check_temperature(temperature)
     scores = as_scores(scores, len(scores))
@@ -68,6 +73,11 @@ def soft_labels(
     Raises:
         TypeError: wrong kinds of arguments.
         ValueError: NaN scores, a temperature that is not positive.
+
+    Papernot et al. (2016).
+
+    >>> soft_labels(torch.nn.Linear(4, 3), torch.rand(8, 4), temperature=10).shape
+    torch.Size([8, 3])
     """
     check_temperature(temperature)
     tensors = as_tensors(for_autograd(inputs))
@@ -95,6 +105,11 @@ class Distillation:
 
     Raises:
         ValueError: a temperature that is not positive.
+
+    Papernot et al. (2016).
+
+    >>> teacher, student, x = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3), torch.rand(8, 4)
+    >>> Distillation(teacher, temperature=10)(student(x), x).backward()
     """
 
     def __init__(self, teacher: ForwardFunc, *, temperature: float, student_temperature: float | None = None):

@@ -42,6 +42,14 @@ class Regularizer(ABC):
     Raises:
         TypeError: weight or step is not a number.
         ValueError: a negative or non-finite weight, a step that is not positive, an unknown method.
+
+    A term of your own is one method:
+
+    >>> class SmallScores(Regularizer):
+    ...     def penalty(self, graph, target, *extras):
+    ...         return graph.scores.square().sum(1)
+    >>> SmallScores(0.1)(torch.nn.Linear(4, 3), torch.rand(8, 4), torch.zeros(8, dtype=torch.long)).ndim
+    0
     """
 
     #: The key under which a training loop logs the term.
@@ -182,6 +190,10 @@ class LocalLipschitz(Regularizer):
         ValueError: a negative or non-finite weight, unknown ``of``, ``norm`` or ``method``.
 
     Etmann et al. (2019), after Drucker & LeCun (1992); see `input_gradient_penalty`.
+
+    >>> model, x, y = torch.nn.Linear(4, 3), torch.rand(8, 4), torch.arange(8) % 3
+    >>> loss = torch.nn.functional.cross_entropy(model(x), y) + LocalLipschitz(1e-3)(model, x, y)
+    >>> loss.backward()
     """
 
     name = "local_lipschitz"

@@ -89,6 +89,10 @@ def suggest_weights(
     Raises:
         TypeError: batches of the wrong kind.
         ValueError: a regularizer without a weight, a penalty of 0, numbers out of range, no batches.
+
+    >>> net = torch.nn.Linear(4, 3)
+    >>> x, y = torch.rand(60, 4), torch.arange(60) % 3
+    >>> sweep = suggest_weights(net, [(x[:40], y[:40])], (x[40:], y[40:]), steps=5)
     """
     check_count("steps", steps)
     check_norm(norm)

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from captum_alignment.study._lazy import lazy
+from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.evaluation._columns import BACK, BIAS, FORWARD, INPUT, RESIDUAL
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Loaded on first use: the command line reads names from here before anything that is slow is needed.
-__getattr__, __dir__ = lazy(
+__getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_columns": ["BACK", "BIAS", "FORWARD", "INPUT", "RESIDUAL"],

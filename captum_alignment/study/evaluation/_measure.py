@@ -55,7 +55,7 @@ def measure(model: Any, images: Tensor, protocol: Protocol) -> tuple[pd.DataFram
 @torch.no_grad()
 def usable_scores(model: Any, images: Tensor) -> Tensor:
     """Which images (N,) have scores that mean something; NaN and +inf do not, -inf is a masked class."""
-    scores = model(images).reshape(len(images), -1)
+    scores = model(images.clone()).reshape(len(images), -1)  # its first operation may work in place
     return ~(scores.isnan() | (scores == torch.inf)).any(1)
 
 

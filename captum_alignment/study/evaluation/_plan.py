@@ -137,7 +137,7 @@ def _try(model: Any, image: Tensor) -> int:
     """The number of classes of ``model``, from a first look at one image."""
     try:
         with torch.no_grad():
-            scores = model(image)
+            scores = model(image.clone())
     except Exception as error:  # the model is foreign code
         raise ValueError(
             f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])}: {_short(error)}; "

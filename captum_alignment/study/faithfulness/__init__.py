@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from captum_alignment.study._lazy import lazy
+from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.faithfulness._config import CHOICES, DEFAULTS
@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["CHOICES", "DEFAULTS", "run_faithfulness", "verdict"]
 
 # Loaded on first use: the command line reads names from here before anything that is slow is needed.
-__getattr__, __dir__ = lazy(
+__getattr__, __dir__ = on_first_use(
     __name__, {"_config": ["CHOICES", "DEFAULTS"], "_report": ["verdict"], "_run": ["run_faithfulness"]}
 )

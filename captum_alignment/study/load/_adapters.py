@@ -45,6 +45,13 @@ class Logits(nn.Module):
 
     Raises:
         TypeError: in the forward pass, an output without a tensor ``.logits``.
+
+    >>> from types import SimpleNamespace
+    >>> class Theirs(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return SimpleNamespace(logits=x.flatten(1))
+    >>> Logits(Theirs())(torch.rand(2, 3)).shape
+    torch.Size([2, 3])
     """
 
     def __init__(self, model: Callable[..., Any]) -> None:

@@ -64,7 +64,7 @@ class Samples:
         try:
             item = self.dataset[index]
             image, label = item if isinstance(item, (tuple, list)) else (item, None)
-            label = None if label is None else int(label)
+            label = None if label is None else as_label(label)
             tensor = as_image(image)
             self._check(tensor)
         except Exception as error:  # a data set is foreign code, and one bad file must not end the run
@@ -92,6 +92,23 @@ class Samples:
             num_workers=workers,
             collate_fn=list,
         )
+
+
+def as_label(label: Any) -> int:
+    """One class index, also where it comes as the 0. or 1. of a binary loss, as a number of NumPy's or as a tensor.
+
+    Raises:
+        TypeError, ValueError: several labels (multi-hot), probabilities, something that is no number.
+    """
+    values = np.asarray(label)
+    if values.dtype.kind not in "uif":
+        raise TypeError(f"the label is {type(label).__name__}, expected a class index")
+    if values.size != 1:
+        raise ValueError(f"the label has shape {values.shape}, expected one class index (no multi-hot or soft labels)")
+    value = values.reshape(()).item()
+    if value != int(value):
+        raise ValueError(f"the label is {value}, expected a class index")
+    return int(value)
 
 
 def as_image(image: Any) -> Tensor:

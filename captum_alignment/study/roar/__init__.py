@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from captum_alignment.study._lazy import lazy
+from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.roar._config import BUILT_IN, DEFAULTS, METHODS, MODES, PRESETS, roar_options
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 # Loaded on first use: the command line reads names from here before anything that is slow is needed.
-__getattr__, __dir__ = lazy(
+__getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_config": ["BUILT_IN", "DEFAULTS", "METHODS", "MODES", "PRESETS", "roar_options"],

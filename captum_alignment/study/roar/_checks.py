@@ -31,7 +31,7 @@ def check_classes(model: Any, split: Split, name: str) -> None:
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     images = split.images[:2] if parameter is None else split.images[:2].to(parameter.device)
     with torch.no_grad(), evaluation_mode(model):
-        scores: Tensor = model(images)
+        scores: Tensor = model(images.clone())
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ValueError(f"{name}: returned scores of shape {tuple(scores.shape)}, expected (N, K) with K at least 2")
     low, high = int(split.labels.min()), int(split.labels.max())

@@ -103,7 +103,7 @@ def keep_maps(model: Any, name: str, method: MapFunction, split: Split, folder: 
     def maps(images: Tensor, _labels: Tensor) -> Tensor:
         # The label would tell the network that is retrained what the answer is, by the place of what is removed.
         with torch.no_grad():
-            targets = model(images).argmax(1)
+            targets = model(images.clone()).argmax(1)
         found = method(images, targets)
         bar.update(len(images))
         one_channel = (len(images), 1, *images.shape[2:])

@@ -83,6 +83,9 @@ def state_hash(state: dict[str, Tensor]) -> str:
     """SHA-256 over the names, dtypes, shapes and bytes of a state_dict; the device does not matter."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
+        if not isinstance(tensor, Tensor):  # a quantised layer's packed parameters
+            digest.update(f"{name} {tensor!r}".encode())
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # As bytes, because numpy knows no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

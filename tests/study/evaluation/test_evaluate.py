@@ -353,3 +353,26 @@ def test_a_run_killed_twenty_times_equals_the_uninterrupted_one(tmp_path):
     assert worker.returncode == 0
     assert_same(read_records(out), expected)
     assert not [path for path in out.rglob("*") if path.name.endswith(".unfinished")]
+
+
+def test_a_first_operation_in_place_changes_neither_the_numbers_nor_the_data():
+    class Shifting(nn.Module):
+        def __init__(self, in_place):
+            super().__init__()
+            self.net, self.in_place = network(), in_place
+
+        def forward(self, x):
+            return self.net(x.sub_(0.5).div_(0.25) if self.in_place else (x - 0.5) / 0.25)
+
+    data = list(images(6, torch.float32, channels=2)[:, :, :6, :6].clamp(0, 1))
+    before = torch.stack(data)
+    found, expected = (evaluate(Shifting(in_place).eval(), data, attacks=["deepfool"]) for in_place in (True, False))
+    pd.testing.assert_frame_equal(found, expected)
+    assert torch.equal(torch.stack(data), before)
+
+
+@pytest.mark.filterwarnings("ignore:torch.(ao|quantize):")
+def test_a_quantised_network_is_refused_by_that_word():
+    net = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), {nn.Linear})
+    with pytest.raises(ValueError, match="quantised"):
+        evaluate(net, list(torch.rand(3, 1, 3, 3)))

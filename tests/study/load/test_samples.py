@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from captum_alignment.study.load import Samples
-from captum_alignment.study.load._samples import as_image
+from captum_alignment.study.load._samples import as_image, as_label
 
 RGB = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 
@@ -80,3 +80,26 @@ def test_a_broken_sample_says_why_and_loses_no_other(workers):
 def test_an_iterable_is_no_data_set():
     with pytest.raises(TypeError, match="dataset: got generator"):
         Samples(i for i in range(3))
+
+
+@pytest.mark.parametrize("label", [1, 1.0, True, np.int64(1), np.float32(1), torch.tensor(1.0), torch.tensor([1])])
+def test_a_label_is_one_class(label):
+    if label is True:
+        with pytest.raises(TypeError, match="the label is bool"):
+            as_label(label)
+    else:
+        assert as_label(label) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (torch.tensor([1.0, 0, 1]), r"label has shape \(3,\).*no multi-hot"),
+        (0.3, "label is 0.3"),
+        ("cat", "label is str"),
+        (torch.tensor([]), r"label has shape \(0,\)"),
+    ],
+)
+def test_several_or_soft_labels_are_refused(label, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        as_label(label)
