@@ -108,7 +108,7 @@ def crossings(source: str, room: str) -> list[str]:
         names = [a.name for a in node.names]
         _, _, below = (node.module or "").partition("captum_alignment.study")
         other, _, module = below.removeprefix(".").partition(".")
-        if node.level or below in ("", "._lazy"):
+        if node.level or not below:
             right = not node.level and node.module != "captum_alignment.study"
         elif other == room:
             right = bool(module) or all(name.startswith("_") for name in names)
@@ -126,7 +126,7 @@ def crossings(source: str, room: str) -> list[str]:
         ("from captum_alignment.study.store import whole_file", "page", True),
         ("from captum_alignment.study.page._text import number", "page", True),
         ("from captum_alignment.study.cli import _roar", "cli", True),
-        ("from captum_alignment.study._lazy import lazy", "fit", True),
+        ("from captum_alignment._optional import on_first_use", "fit", True),
         ("from captum_alignment.metrics import alignment_null", "evaluation", True),
         ("from captum_alignment.study.page import number", "page", False),  # its own face
         ("from captum_alignment.study.store._files import whole_file", "page", False),  # behind a face
@@ -152,4 +152,4 @@ def test_rooms_of_the_application_import_faces_of_lower_floors(path):
 def test_every_module_of_the_application_is_in_a_room():
     found = {path.relative_to(ROOT / "study").parts for path in (ROOT / "study").rglob("*.py")}
     assert {parts[0] for parts in found if len(parts) == 2} == set(ROOMS)
-    assert {parts for parts in found if len(parts) != 2} == {("__init__.py",), ("_lazy.py",)}
+    assert {parts for parts in found if len(parts) != 2} == {("__init__.py",)}
