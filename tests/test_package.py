@@ -126,6 +126,7 @@ def crossings(source: str, room: str) -> list[str]:
         ("from captum_alignment.study.store import whole_file", "page", True),
         ("from captum_alignment.study.page._text import number", "page", True),
         ("from captum_alignment.study.cli import _roar", "cli", True),
+        ("from captum_alignment._optional import on_first_use", "fit", True),
         ("from captum_alignment.metrics import alignment_null", "evaluation", True),
         ("from captum_alignment.study.page import number", "page", False),  # its own face
         ("from captum_alignment.study.store._files import whole_file", "page", False),  # behind a face
