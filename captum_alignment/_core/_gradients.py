@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._arguments import check_arguments
+from captum_alignment._core._failure import check_callable
 from captum_alignment._core._inputs import (
     ForwardFunc,
     Tensors,
     as_tensors,
     batches,
+    check_count,
     check_finite,
     per_sample_norm,
     take,
@@ -154,7 +156,10 @@ def checked_inputs(
     forward_func: ForwardFunc, inputs: Any, additional_forward_args: Any = None, size: int | None = None
 ) -> Tensors:
     """`valid_inputs`, of a model whose scores are repeatable; ``size`` as in `check_repeatable`."""
+    check_callable(forward_func)
     tensors = valid_inputs(inputs, additional_forward_args)
+    if size is not None:
+        check_count("internal_batch_size", size, also=" or None")
 
     def run(x: Tensors, args: Any) -> Tensor:
         return run_scores(forward_func, x, args)

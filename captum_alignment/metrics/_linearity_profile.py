@@ -137,6 +137,8 @@ def linearity_profile(
         )
     elif target is not None:
         raise ValueError("target: got one beside analysis, expected only one of them (the analysis has its own)")
+    if not isinstance(analysis, LinearAnalysis):
+        raise TypeError(f"analysis: got {type(analysis).__name__}, expected what linear_analysis returned")
     gradient = as_tensors(analysis.binarized_gradient, "analysis")
     check_same_shapes(tensors, gradient, "analysis")
     found = (analysis.target, analysis.rival, analysis.linearized_robustness, gradient)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_alignment._core._failure import ModelFailure
 from captum_alignment._core._foolbox import (
     AttackLike,
     Bounds,
-    ModelFailure,
     ScoresModel,
     is_fixed_epsilon,
     run_attack,
