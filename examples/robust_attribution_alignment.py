@@ -5,7 +5,6 @@ student, while the student learns to classify. The explainer is a submodule of t
 optimizer trains it too. Needs ``pip install 'captum-alignment[study]'``; the data comes with scikit-learn.
 """
 
-import copy
 import logging
 import tempfile
 import warnings
@@ -101,10 +100,8 @@ def main():
 
     # Do the maps depend on what the student has learnt? On what lies below the features, the explainer being kept; not
     # on the layer above, of which the map knows nothing.
-    kept = copy.deepcopy(student.explainer)  # one that is no part of the model whose parameters are lost
-
     def generate(model, inputs, target):
-        return GeneratedAttribution(model, kept, "net.4").attribute(inputs, target)
+        return GeneratedAttribution(model, student.explainer, "net.4").attribute(inputs, target)
 
     print()
     print(randomization_check(student, generate, x, layers=["net.6", "net.3", "net.0"]))

@@ -1,5 +1,6 @@
 """Model randomisation: does an attribution change when the network forgets what it has learnt?"""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -228,14 +229,15 @@ def _copied(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def _refused(model: nn.Module) -> Iterator[None]:
-    """A `ValueError` if the model, of which only a copy is randomised, runs inside."""
+    """A `ValueError` if the model, of which only a copy is randomised, runs inside; its parts may (an explainer)."""
+    thread = threading.get_ident()  # others may run the model meanwhile
 
     def hook(*_: Any) -> None:
-        raise ValueError("attribute: runs the original model, expected it to explain the model that it is given")
+        if threading.get_ident() == thread:
+            raise ValueError("attribute: runs the original model, expected it to explain the model that it is given")
 
-    handles = [module.register_forward_pre_hook(hook, prepend=True) for module in model.modules()]
+    handle = model.register_forward_pre_hook(hook, prepend=True)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
