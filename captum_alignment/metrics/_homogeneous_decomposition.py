@@ -102,10 +102,10 @@ def homogeneous_decomposition(
     besides. Where a network transposes the first dimension away (attention), samples run one after the other.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. An `nn.Module` or a
-            method of one names its terms. Any other callable gets one term, "forward_func", their sum: Psi - <x, ∇Psi>
-            if it is piecewise linear, and the same residual as above if not. TorchScript runs out of sight: what it
-            adds is in the residual.
+        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. The one `nn.Module`
+            behind it (itself, or in a closure, a method, a partial, an object) names the terms. What is added outside
+            of it is called "forward_func"; so is the sum of all terms where no module is seen, or several.
+            TorchScript runs out of sight: what it adds is in the residual.
         inputs: floating tensor (N, ...) or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class.
         additional_forward_args: passed on after ``inputs``, as in Captum; constants, like the parameters.
