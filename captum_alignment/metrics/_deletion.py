@@ -67,7 +67,7 @@ def deletion_curve(
     target: Any = None,
     additional_forward_args: Any = None,
     *,
-    baseline: Any,
+    baselines: Any,
     fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     keep: bool = False,
     per: Per = "pixel",
@@ -85,7 +85,7 @@ def deletion_curve(
 
     Args:
         forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
-        inputs, attributions, baseline, keep, per, absolute, generator: as of `remove_features`.
+        inputs, attributions, baselines, keep, per, absolute, generator: as of `remove_features`.
         target: the class, an int or (N,); None is the predicted class of the whole input.
         additional_forward_args: passed on after ``inputs``, as in Captum.
         fractions: ascending, strictly between 0 and 1; the whole input is added to them.
@@ -97,15 +97,15 @@ def deletion_curve(
 
     Samek et al. (2017); Petsiuk, Das & Saenko (2018).
 
-    >>> curve = deletion_curve(torch.nn.Linear(4, 3), torch.rand(5, 4), torch.rand(5, 4), baseline=0, fractions=(0.5,))
+    >>> curve = deletion_curve(torch.nn.Linear(4, 3), torch.rand(5, 4), torch.rand(5, 4), baselines=0, fractions=(0.5,))
     >>> curve.value.shape, curve.area.shape
     (torch.Size([5, 2]), torch.Size([5]))
     """
     if of not in get_args(Of):
         raise ValueError(f"of: got {of!r}, expected 'probability' or 'score'")
-    x = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
+    x = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size, integers=True)
     importance = importance_of(x, attributions, per, absolute)
-    filling = filling_for(x, baseline)
+    filling = filling_for(x, baselines)
     steps = [check_fraction(fraction) for fraction in fractions]
     if not steps or any(b <= a for a, b in pairwise(steps)):
         raise ValueError(f"fractions: got {tuple(fractions)!r}, expected ascending numbers between 0 and 1")

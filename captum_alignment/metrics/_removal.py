@@ -27,13 +27,13 @@ def remove_features(
     attributions: TensorOrTuple,
     fraction: float,
     *,
-    baseline: Any,
+    baselines: Any,
     keep: bool = False,
     per: Per = "pixel",
     absolute: bool = False,
     generator: torch.Generator | None = None,
 ) -> InputsT:
-    """``inputs`` with the top ``fraction`` of each sample's features replaced by ``baseline``: ROAR's removal.
+    """``inputs`` with the top ``fraction`` of each sample's features replaced by ``baselines``: ROAR's removal.
 
     With ``keep`` the top fraction stays and the rest is replaced: KAR. Of F features exactly round(fraction · F) are
     the top ones. The call is pure, and of one sample independent of the others unless attributions tie.
@@ -42,7 +42,7 @@ def remove_features(
         inputs: tensor (N, ...) or a tuple of such, integers too, whose features are ranked together.
         attributions: of the shapes of ``inputs``; per pixel, (N, 1, ...) will do for any number of channels.
         fraction: strictly between 0 and 1.
-        baseline: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs; for
+        baselines: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs; for
             a tuple of inputs also a tuple with one of these for each. ROAR takes the mean of each channel over the
             *training set*, ``images.mean((0, 2, 3))``. There is no default, as a batch does not know that mean.
         keep: keep the top fraction and replace the rest.
@@ -63,14 +63,14 @@ def remove_features(
     Hooker, Erhan, Kindermans & Kim (2019).
 
     >>> x, a = torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[0.1, 0.9, 0.5, -1]])
-    >>> remove_features(x, a, 0.5, baseline=0)
+    >>> remove_features(x, a, 0.5, baselines=0)
     tensor([[1., 0., 0., 4.]])
-    >>> remove_features(x, a, 0.5, baseline=0, keep=True)
+    >>> remove_features(x, a, 0.5, baselines=0, keep=True)
     tensor([[0., 2., 3., 0.]])
     """
     x = as_tensors(inputs, integers=True)
     importance = importance_of(x, attributions, per, absolute)
-    filling, share = filling_for(x, baseline), check_fraction(fraction)
+    filling, share = filling_for(x, baselines), check_fraction(fraction)
     return like_inputs(replaced(x, importance, ranks(importance, generator), share, filling, keep), inputs)
 
 
@@ -106,11 +106,11 @@ def replaced(x: Tensors, grid: Tensors, ranks: Tensor, fraction: float, filling:
     return tuple(torch.where(mask.bool(), b, t) for mask, b, t in zip(masks, filling, x, strict=True))
 
 
-def filling_for(x: Tensors, baseline: Any) -> Tensors:
-    """``baseline`` as tensors of the shapes of ``x``."""
-    given = baseline if isinstance(baseline, tuple) else (baseline,) * len(x)
+def filling_for(x: Tensors, baselines: Any) -> Tensors:
+    """``baselines`` as tensors of the shapes of ``x``."""
+    given = baselines if isinstance(baselines, tuple) else (baselines,) * len(x)
     if len(given) != len(x):
-        raise ValueError(f"baseline: got a tuple of {len(given)}, expected one for each of {len(x)} input tensors")
+        raise ValueError(f"baselines: got a tuple of {len(given)}, expected one for each of {len(x)} input tensors")
     return tuple(_expanded(value, t) for value, t in zip(given, x, strict=True))
 
 
@@ -118,7 +118,7 @@ def _expanded(value: Any, x: Tensor) -> Tensor:
     given = torch.as_tensor(value, device=x.device)
     value = given.to(x.dtype)
     if not x.is_floating_point() and not torch.equal(value.to(given.dtype), given):
-        raise ValueError(f"baseline: got values that inputs of {x.dtype} cannot hold, expected integers in its range")
+        raise ValueError(f"baselines: got values that inputs of {x.dtype} cannot hold, expected integers in its range")
     shape = tuple(value.shape)
     if value.ndim == 1 and x.ndim > 2:
         value = value.reshape(-1, *[1] * (x.ndim - 2))
@@ -128,11 +128,11 @@ def _expanded(value: Any, x: Tensor) -> Tensor:
         fits = False
     if not fits:
         raise ValueError(
-            f"baseline: got shape {shape}, expected a number, a value per channel, or a tensor that "
+            f"baselines: got shape {shape}, expected a number, a value per channel, or a tensor that "
             f"broadcasts to inputs of shape {tuple(x.shape)}"
         )
     if not value.isfinite().all():
-        raise ValueError("baseline: got NaN or infinite entries, expected finite ones")
+        raise ValueError("baselines: got NaN or infinite entries, expected finite ones")
     return value.expand_as(x)
 
 
