@@ -70,18 +70,19 @@ class Trace:
         return gradient, {name: found[name] for name in shown}
 
 
-def traces(forward_func: ForwardFunc, inputs: Tensors, *per_sample: Any) -> Iterator[tuple[Any, ...]]:
-    """(Trace, …) of the whole batch, or of one sample after the other where samples leave the first dimension.
+def traces(forward_func: ForwardFunc, size: int | None, inputs: Tensors, *per_sample: Any) -> Iterator[tuple[Any, ...]]:
+    """(Trace, …) of at most ``size`` samples, or of one after the other where samples leave the first dimension.
 
     ``per_sample`` is sliced as by `batches`; its first entry are the ``additional_forward_args``.
     """
-    trace = Trace(forward_func, inputs, per_sample[0])
-    if not trace.moved:
-        yield (trace, *per_sample[1:])
-        return
-    del trace
-    for x, args, *rest in batches(1, inputs, *per_sample):
-        yield (Trace(forward_func, x, args), *rest)
+    for x, args, *rest in batches(size, inputs, *per_sample):
+        trace = Trace(forward_func, x, args)
+        if not trace.moved:
+            yield (trace, *rest)
+            continue
+        del trace
+        for sample, its_args, *its_rest in batches(1, x, args, *rest):
+            yield (Trace(forward_func, sample, its_args), *its_rest)
 
 
 def contribution(constant: Tensor, gradient: Tensor, n: int) -> Tensor:
