@@ -31,6 +31,7 @@ def remove_features(
     keep: bool = False,
     per: Per = "pixel",
     absolute: bool = False,
+    feature_mask: TensorOrTuple | None = None,
     generator: torch.Generator | None = None,
 ) -> InputsT:
     """``inputs`` with the top ``fraction`` of each sample's features replaced by ``baselines``: ROAR's removal.
@@ -49,6 +50,9 @@ def remove_features(
         per: "pixel" ranks the positions of (N, C, ...), by the sum over channels, and replaces all channels of one;
             "value" ranks every entry by itself, which is what the authors' code does. For (N, D) they are the same.
         absolute: rank by the absolute values, taken before channels are summed; otherwise the most positive are on top.
+        feature_mask: integers of the shapes of ``inputs``, or that broadcast to them (batch size 1), as in Captum: the
+            entries of a sample with equal numbers, also of several tensors, are one feature, ranked by the sum of its
+            attributions and replaced as one. ``per`` is of no account then: there is one attribution for every entry.
         generator: breaks ties, which a constant map consists of, at random. None is a fixed private one, the same in
             every call; for independent ties pass one on from batch to batch.
 
@@ -58,7 +62,7 @@ def remove_features(
     Raises:
         TypeError: not tensors, or attributions that are not floating.
         ValueError: attributions of another shape, NaN or infinite ones; a fraction outside (0, 1); a baseline that does
-            not broadcast or is not finite; an unknown ``per``.
+            not broadcast or is not finite; a mask that is not of integers or does not broadcast; an unknown ``per``.
 
     Hooker, Erhan, Kindermans & Kim (2019).
 
@@ -69,9 +73,50 @@ def remove_features(
     tensor([[0., 2., 3., 0.]])
     """
     x = as_tensors(inputs, integers=True)
-    importance = importance_of(x, attributions, per, absolute)
+    ranking = ranked(x, attributions, per, absolute, feature_mask, generator)
     filling, share = filling_for(x, baselines), check_fraction(fraction)
-    return like_inputs(replaced(x, importance, ranks(importance, generator), share, filling, keep), inputs)
+    return like_inputs(replaced(x, *ranking, share, filling, keep), inputs)
+
+
+def ranked(
+    x: Tensors,
+    attributions: TensorOrTuple,
+    per: Per,
+    absolute: bool,
+    feature_mask: TensorOrTuple | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensors, Tensor, Tensor]:
+    """What may be removed: its layout as tensors, its rank (N, D), and the number of features (N,) of each sample."""
+    grid = importance_of(x, attributions, per if feature_mask is None else "value", absolute)
+    if feature_mask is None:
+        order = ranks(grid, generator)
+        return grid, order, order.new_full((len(order),), order.shape[1])
+    groups = flatten(_masks_for(x, feature_mask), torch.int64).unique(return_inverse=True)[1]
+    values = flatten(grid, torch.float64)
+    sums = values.new_zeros(len(values), int(groups.max()) + 1)
+    present = torch.zeros_like(sums, dtype=torch.bool).scatter_(1, groups, True)
+    # Numbers that only other samples have come last.
+    sums = sums.scatter_add_(1, groups, values).masked_fill_(~present, -torch.inf)
+    return grid, ranks((sums,), generator).gather(1, groups), present.sum(1)
+
+
+def _masks_for(x: Tensors, feature_mask: TensorOrTuple) -> Tensors:
+    given = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
+    if len(given) != len(x):
+        raise ValueError(f"feature_mask: got {len(given)} tensors, expected one for each of {len(x)} input tensors")
+    return tuple(_mask_for(mask, t) for mask, t in zip(given, x, strict=True))
+
+
+def _mask_for(mask: Any, x: Tensor) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
+        got = f"dtype {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"feature_mask: got {got}, expected a tensor of integers or a tuple of such")
+    try:
+        return mask.to(x.device).expand_as(x)
+    except RuntimeError:
+        raise ValueError(
+            f"feature_mask: got shape {tuple(mask.shape)}, expected one that broadcasts to inputs of {tuple(x.shape)}"
+        ) from None
 
 
 def importance_of(x: Tensors, attributions: TensorOrTuple, per: Per, absolute: bool) -> Tensors:
@@ -99,9 +144,11 @@ def ranks(importance: Tensors, generator: torch.Generator | None) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
 
 
-def replaced(x: Tensors, grid: Tensors, ranks: Tensor, fraction: float, filling: Tensors, keep: bool) -> Tensors:
-    """``x`` with ``filling`` in the features of ``grid``, shaped like the importance, that are to go."""
-    count = round(fraction * ranks.shape[1])
+def replaced(
+    x: Tensors, grid: Tensors, ranks: Tensor, sizes: Tensor, fraction: float, filling: Tensors, keep: bool
+) -> Tensors:
+    """``x`` with ``filling`` in the features, as of `ranked`, that are to go."""
+    count = (fraction * sizes.double()).round().unsqueeze(1)
     masks = unflatten(ranks >= count if keep else ranks < count, grid)
     return tuple(torch.where(mask.bool(), b, t) for mask, b, t in zip(masks, filling, x, strict=True))
 

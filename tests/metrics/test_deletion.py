@@ -131,3 +131,11 @@ def test_integer_inputs_are_those_behind_the_embedding():
     assert found.value.isfinite().all()
     with pytest.raises(ValueError, match="two forward passes differ"):
         deletion_curve(lambda t: head(F.dropout(embed(t).mean(1), 0.5)), tokens, a, baselines=0)
+
+
+def test_a_feature_mask_is_that_of_the_removal():
+    net, x = cnn(), images(4)
+    a, mask = torch.randn_like(x), torch.randint(0, 6, (4, 2, 8, 8))
+    curve = deletion_curve(net, x, a, 1, baselines=0, fractions=(0.3, 0.6), feature_mask=mask, internal_batch_size=3)
+    gone = [remove_features(x, a, f, baselines=0, feature_mask=mask) for f in (0.3, 0.6)]
+    torch.testing.assert_close(curve.value, torch.stack([net(t).softmax(1)[:, 1] for t in (x, *gone)], 1).detach())

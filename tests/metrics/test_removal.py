@@ -171,3 +171,34 @@ def test_integers_are_removed_and_never_rounded():
     for wrong in (0.5, 300, -1, float("nan")):
         with pytest.raises(ValueError, match=r"baselines: got values that inputs of torch\.uint8 cannot hold"):
             remove_features(x, a, 0.5, baselines=wrong)
+
+
+def test_a_feature_mask_removes_groups_together():
+    x, a = torch.rand(4, 2, 6, dtype=torch.float64) + 1, torch.randn(4, 2, 6, dtype=torch.float64)
+    for mask in (torch.randint(0, 5, (1, 2, 6)) * 7, torch.randint(0, 5, (4, 2, 6)), torch.arange(6) // 2):
+        ids = mask.expand(4, 2, 6).flatten(1)
+        for keep, absolute, fraction in ((False, False, 0.4), (True, True, 0.6)):
+            found = remove_features(x, a, fraction, baselines=0, feature_mask=mask, keep=keep, absolute=absolute)
+            for i in range(4):
+                weights = a[i].abs().flatten() if absolute else a[i].flatten()
+                sums = {g: float(weights[ids[i] == g].sum()) for g in ids[i].unique().tolist()}
+                top = sorted(sums, key=lambda g: -sums[g])[: round(fraction * len(sums))]  # noqa: B023
+                gone = torch.tensor([(g in top) != keep for g in ids[i].tolist()]).reshape(2, 6)
+                assert torch.equal(found[i], torch.where(gone, 0, x[i]))
+            split = (x[:, 0], x[:, 1]), (a[:, 0], a[:, 1])
+            masks = tuple(mask.expand(len(mask) if mask.ndim == 3 else 1, 2, 6)[:, c] for c in (0, 1))
+            pair = remove_features(*split, fraction, baselines=0, feature_mask=masks, keep=keep, absolute=absolute)
+            assert torch.equal(torch.stack(pair, 1), found)
+    every = torch.arange(12).reshape(1, 2, 6)
+    expected = remove_features(x, a, 0.3, baselines=0, per="value")
+    assert torch.equal(remove_features(x, a, 0.3, baselines=0, feature_mask=every), expected)
+
+
+def test_bad_feature_masks_are_named():
+    x = torch.rand(4, 6)
+    for wrong in (torch.zeros(1, 6), [0] * 6):
+        with pytest.raises(TypeError, match="feature_mask: got"):
+            remove_features(x, x, 0.5, baselines=0, feature_mask=wrong)  # pyright: ignore[reportArgumentType]
+    for wrong in (torch.zeros(3, 6).long(), torch.zeros(5).long(), (torch.zeros(6).long(),) * 2):
+        with pytest.raises(ValueError, match="feature_mask: got"):
+            remove_features(x, x, 0.5, baselines=0, feature_mask=wrong)
