@@ -169,7 +169,7 @@ def checked_inputs(
 
 
 def valid_inputs(inputs: Any, additional_forward_args: Any, *, integers: bool = False) -> Tensors:
-    """``inputs`` as a detached tuple, after the checks that every quantity needs; ``integers`` where none is derived."""
+    """``inputs`` as a detached tuple, after the checks that all quantities need; ``integers`` do without gradients."""
     tensors = tuple(t.detach() for t in as_tensors(inputs, integers=integers))
     check_finite(tensors, "inputs")
     check_arguments(additional_forward_args, len(tensors[0]))

@@ -43,8 +43,8 @@ def remove_features(
         inputs: tensor (N, ...) or a tuple of such, integers too, whose features are ranked together.
         attributions: of the shapes of ``inputs``; per pixel, (N, 1, ...) will do for any number of channels.
         fraction: strictly between 0 and 1.
-        baselines: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs; for
-            a tuple of inputs also a tuple with one of these for each. ROAR takes the mean of each channel over the
+        baselines: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs;
+            for a tuple of inputs also a tuple with one of these for each. ROAR takes the mean of each channel over the
             *training set*, ``images.mean((0, 2, 3))``. There is no default, as a batch does not know that mean.
         keep: keep the top fraction and replace the rest.
         per: "pixel" ranks the positions of (N, C, ...), by the sum over channels, and replaces all channels of one;

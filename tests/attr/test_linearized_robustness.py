@@ -85,6 +85,7 @@ def test_inside_noise_tunnel_with_targets_and_extras():
 def test_a_noise_tunnel_needs_a_fixed_target():
     net, x = mlp(), torch.rand(3, 6, dtype=torch.float64)
     method = LinearizedRobustness(net)
+    options: dict[str, Any]
     for options in ({}, {"target": None}):
         with pytest.raises(ValueError, match="target: got None inside a NoiseTunnel"):
             NoiseTunnel(method).attribute(x, nt_samples=2, **options)

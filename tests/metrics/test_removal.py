@@ -182,7 +182,7 @@ def test_a_feature_mask_removes_groups_together():
             for i in range(4):
                 weights = a[i].abs().flatten() if absolute else a[i].flatten()
                 sums = {g: float(weights[ids[i] == g].sum()) for g in ids[i].unique().tolist()}
-                top = sorted(sums, key=lambda g: -sums[g])[: round(fraction * len(sums))]  # noqa: B023
+                top = sorted(sums, key=lambda g: -sums[g])[: round(fraction * len(sums))]
                 gone = torch.tensor([(g in top) != keep for g in ids[i].tolist()]).reshape(2, 6)
                 assert torch.equal(found[i], torch.where(gone, 0, x[i]))
             split = (x[:, 0], x[:, 1]), (a[:, 0], a[:, 1])
