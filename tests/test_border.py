@@ -232,7 +232,7 @@ FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "robustness": lambda f, x: LinearizedRobustness(f).robustness(x),
     "homogeneous_decomposition": _added,
     "linearity_profile": lambda f, x: linearity_profile(f, x).margin,
-    "deletion_curve": lambda f, x: deletion_curve(f, x, x.abs(), baseline=0).value,
+    "deletion_curve": lambda f, x: deletion_curve(f, x, x.abs(), baselines=0).value,
     "adversarial_distance": lambda f, x: adversarial_distance(f, x).distance,
     "perturbation": _perturbed,
     "soft_labels": lambda f, x: soft_labels(f, x, temperature=2.0),

@@ -153,11 +153,16 @@ def for_autograd(value: Any) -> Any:
 
 
 def checked_inputs(
-    forward_func: ForwardFunc, inputs: Any, additional_forward_args: Any = None, size: int | None = None
+    forward_func: ForwardFunc,
+    inputs: Any,
+    additional_forward_args: Any = None,
+    size: int | None = None,
+    *,
+    integers: bool = False,
 ) -> Tensors:
     """`valid_inputs`, of a model whose scores are repeatable; ``size`` as in `check_repeatable`."""
     check_callable(forward_func)
-    tensors = valid_inputs(inputs, additional_forward_args)
+    tensors = valid_inputs(inputs, additional_forward_args, integers=integers)
     if size is not None:
         check_count("internal_batch_size", size, also=" or None")
 
@@ -168,9 +173,9 @@ def checked_inputs(
     return tensors
 
 
-def valid_inputs(inputs: Any, additional_forward_args: Any) -> Tensors:
-    """``inputs`` as a detached tuple, after the checks that every quantity needs."""
-    tensors = tuple(t.detach() for t in as_tensors(inputs))
+def valid_inputs(inputs: Any, additional_forward_args: Any, *, integers: bool = False) -> Tensors:
+    """``inputs`` as a detached tuple, after the checks that all quantities need; ``integers`` do without gradients."""
+    tensors = tuple(t.detach() for t in as_tensors(inputs, integers=integers))
     check_finite(tensors, "inputs")
     check_arguments(additional_forward_args, len(tensors[0]))
     return tensors

@@ -1,5 +1,7 @@
 """The binarized saliency map and the linearized robustness, as a Captum attribution."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, Literal, overload
 
 import torch
@@ -18,6 +20,21 @@ from captum_alignment._core._inputs import (
 from captum_alignment._core._nearest import nearest_rival
 from captum_alignment._core._rivals import NearestRival, check_candidates, concatenate, is_open
 from captum_alignment._core._scores import as_target, resolve_target
+
+
+def _of_fixed_target(attribute: Callable[..., Any]) -> Callable[..., Any]:
+    """``attribute`` for noisy inputs, each of which could have another predicted class."""
+
+    @wraps(attribute)
+    def checked(self: Any, inputs: Any, target: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if target is None:
+            raise ValueError(
+                "target: got None inside a NoiseTunnel, where noise can change the predicted class; expected a fixed "
+                "one, for example target=model(inputs).argmax(1)"
+            )
+        return attribute(self, inputs, target, *args, **kwargs)
+
+    return checked
 
 
 class LinearizedRobustness(GradientAttribution):
@@ -85,7 +102,7 @@ class LinearizedRobustness(GradientAttribution):
         return_convergence_delta: Literal[True],
     ) -> tuple[InputsT, Tensor]: ...
 
-    @log_usage()  # NoiseTunnel reaches through this decorator
+    @log_usage()
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         inputs: InputsT,
@@ -117,6 +134,9 @@ class LinearizedRobustness(GradientAttribution):
         if not return_convergence_delta:
             return attributions
         return attributions, per_sample_dot(tuple(t.detach() for t in x), maps) - nearest.gap
+
+    # All that NoiseTunnel calls of it.
+    attribute.__wrapped__ = _of_fixed_target(attribute.__wrapped__)
 
     def robustness(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """rho~ (N,), in the units of the input and in ``norm``; arguments and errors as `attribute`.

@@ -31,7 +31,7 @@ class Removal:
     def __call__(self, images: Tensor, maps: Tensor, cell: Cell, generator: torch.Generator) -> Tensor:
         """``images`` as ``cell`` wants them; ``generator`` breaks ties."""
         keep = cell.mode == "kar"
-        options = {"baseline": self.baseline, "keep": keep, "per": self.per, "absolute": self.absolute}
+        options = {"baselines": self.baseline, "keep": keep, "per": self.per, "absolute": self.absolute}
         return remove_features(images, maps, cell.fraction, generator=generator, **options)
 
 

@@ -24,7 +24,7 @@ def maps(tmp_path_factory):
 @pytest.mark.parametrize(("mode", "keep"), [("roar", False), ("kar", True)])
 def test_a_cell_sees_what_the_metric_leaves(maps, mode, keep):
     found = modify(SPLIT, maps / "perfect", Cell(mode, "perfect", 0.125, 0), Removal(MEAN, "pixel", False))
-    expected = remove_features(SPLIT.images, perfect(SPLIT.images, SPLIT.labels), 0.125, baseline=MEAN, keep=keep)
+    expected = remove_features(SPLIT.images, perfect(SPLIT.images, SPLIT.labels), 0.125, baselines=MEAN, keep=keep)
     assert torch.equal(found.split.images, expected)
     assert found.split.labels is SPLIT.labels
     assert (found.constant, found.tied) == (0, 0)
