@@ -102,7 +102,7 @@ def homogeneous_decomposition(
     besides. Where a network transposes the first dimension away (attention), samples run one after the other.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. An `nn.Module` or a
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. An `nn.Module` or a
             method of one names its terms. Any other callable gets one term, "forward_func", their sum: Psi - <x, ∇Psi>
             if it is piecewise linear, and the same residual as above if not. TorchScript runs out of sight: what it
             adds is in the residual.
