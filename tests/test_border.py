@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from captum_alignment import Alignment, LinearizedRobustness, adversarial_distance, linear_analysis
+from captum_alignment import Alignment, LinearizedRobustness, Shared, adversarial_distance, linear_analysis
 from captum_alignment.metrics import deletion_curve, homogeneous_decomposition, linearity_profile
 from captum_alignment.robust import FoolboxPerturbation
 from captum_alignment.training import JacobianRegularizer, LocalLipschitz, adversarial_examples, soft_labels
@@ -341,3 +341,42 @@ def test_probabilities_are_warned_about(last: str, function: str):
 def test_scores_without_a_gradient_get_a_sentence(function: str):
     with pytest.raises((ValueError, TypeError), match=r"^forward_func: .*gradient"):
         FUNCTIONS[function](lambda x: NET(x.detach()), X.clone())
+
+
+def _arguments(a: Tensor, b: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return NET(torch.cat([a, b], 1) + shift.unsqueeze(1)) * scale
+
+
+#: With two inputs and additional arguments, as one value for each sample.
+WITH_ARGUMENTS: dict[str, Callable[..., Tensor]] = {
+    "linear_analysis": lambda f, x, args, n: linear_analysis(
+        f, x, None, args, internal_batch_size=n
+    ).linearized_robustness,
+    "Alignment": lambda f, x, args, n: Alignment(f, internal_batch_size=n)(x, None, args),
+    "robustness": lambda f, x, args, n: LinearizedRobustness(f, internal_batch_size=n).robustness(x, None, args),
+    "homogeneous_decomposition": lambda f, x, args, n: homogeneous_decomposition(f, x, None, args).input,
+    "linearity_profile": lambda f, x, args, n: linearity_profile(f, x, None, args, internal_batch_size=n).margin,
+    "deletion_curve": lambda f, x, args, n: deletion_curve(
+        f, x, x, None, args, baseline=0, per="value", internal_batch_size=n
+    ).value,
+    "adversarial_distance": lambda f, x, args, n: adversarial_distance(
+        f, x, None, args, attacks=["deepfool"], bounds=(-9, 9), internal_batch_size=n
+    ).distance,
+}
+
+
+@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize("function", WITH_ARGUMENTS)
+def test_additional_arguments_go_with_their_samples(function: str, size: int | None):
+    run, x = WITH_ARGUMENTS[function], (X[:, :2], X[:, 2:])
+    shift, scale = torch.linspace(0, 0.3, N).double(), torch.linspace(1, 2, K).double()
+    found = run(_arguments, x, (shift, Shared(scale)), size)
+    for i in range(N):
+        alone = run(
+            lambda a, b, own=shift[i]: _arguments(a, b, own.expand(len(a)), scale),
+            tuple(part[i : i + 1] for part in x),
+            None,
+            None,
+        )
+        # The order in which ties are deleted, and how far an attack is refined, may round otherwise in another batch.
+        torch.testing.assert_close(found[i : i + 1], alone, rtol=1e-6, atol=1e-9)
