@@ -365,6 +365,7 @@ WITH_ARGUMENTS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:no adversarial")  # of a class that wins far and wide
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("function", WITH_ARGUMENTS)
 def test_additional_arguments_go_with_their_samples(function: str, size: int | None):
