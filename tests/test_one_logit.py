@@ -116,7 +116,7 @@ def test_the_predicted_class_is_1_where_the_logit_is_positive(flat: bool):
 def test_the_distance_of_a_linear_logit_is_exact(norm: float, flat: bool):
     net, x = _linear(flat), _inputs()
     _centre(net, x)
-    weight = net.net[1].weight.detach()[0]
+    weight = net.net[1].weight.detach()[0]  # pyright: ignore
     psi = net(x).detach().flatten()
     dual = {2: 2, torch.inf: 1}[norm]
     exact = psi.abs() / torch.linalg.vector_norm(weight, dual)

@@ -1,5 +1,7 @@
 """The border, about models that raise: one sentence instead of what torch says of their insides."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from captum_alignment._core._inputs import ForwardFunc, Tensors
@@ -27,6 +29,20 @@ def told(error: Exception, forward_func: ForwardFunc, inputs: Tensors) -> Except
     shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
     what = (str(error).strip().splitlines() or ["no message"])[0]
     return ModelFailure(f"forward_func: raised {type(error).__name__} for inputs of shape {shapes}: {what}")
+
+
+@contextmanager
+def reentrant_told() -> Iterator[None]:
+    """A `ModelFailure` where a gradient inside fails because of what torch calls reentrant checkpoints."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise ModelFailure(
+            "forward_func: uses checkpoints with use_reentrant=True, which allow no gradient of inputs; "
+            "expected use_reentrant=False, or none in eval mode"
+        ) from None
 
 
 def check_callable(forward_func: Any) -> None:

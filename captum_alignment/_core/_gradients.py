@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._arguments import check_arguments
-from captum_alignment._core._failure import check_callable
+from captum_alignment._core._failure import check_callable, reentrant_told
 from captum_alignment._core._inputs import (
     ForwardFunc,
     Tensors,
@@ -66,16 +66,8 @@ class ScoreGraph:
     def gradient(self, weights: Tensor) -> Tensors:
         """∇_x <weights, scores> (weights (N, K)): one backward pass; samples do not mix."""
         weights = weights.to(self.scores.dtype)
-        with torch.inference_mode(False):
-            try:
-                found = torch.autograd.grad(self.scores, self.inputs, weights, retain_graph=True, allow_unused=True)
-            except RuntimeError as error:
-                if "use_reentrant" not in str(error):
-                    raise
-                raise ValueError(
-                    "forward_func: uses checkpoints with use_reentrant=True, which allow no gradient of inputs; "
-                    "expected use_reentrant=False, or none in eval mode"
-                ) from None
+        with torch.inference_mode(False), reentrant_told():
+            found = torch.autograd.grad(self.scores, self.inputs, weights, retain_graph=True, allow_unused=True)
         if all(part is None for part in found):
             raise ValueError("forward_func: its scores do not depend on the inputs, so they have no gradient")
         return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(found, self.inputs, strict=True))

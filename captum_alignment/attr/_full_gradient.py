@@ -32,7 +32,7 @@ class FullGradient(GradientAttribution):
     piecewise linear network sums to the score: it is complete.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         absolute: the paper's postprocessing, for display: absolute values, rescaled to [0, 1] for every sample and
             layer, then resized; terms without spatial extent are left out, as they shift the map by a constant. Summed
             over the channels of the image this is the paper's map, and it is not complete.

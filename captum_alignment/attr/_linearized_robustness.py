@@ -44,7 +44,7 @@ class LinearizedRobustness(GradientAttribution):
     of the minimiser's margin: the saliency map of the binary question *this class or the nearest other?*
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         norm: p of the perturbation, 1, 2 or inf; gradients are measured in its dual q, 1/p + 1/q = 1.
         candidates: search only the rivals with that many smallest gaps; None searches all, which is the definition.
             Among more than 64 the minimum is found by a sketch, wrong with a probability of at most 1e-6 per sample.
@@ -136,7 +136,7 @@ class LinearizedRobustness(GradientAttribution):
         return attributions, per_sample_dot(tuple(t.detach() for t in x), maps) - nearest.gap
 
     # All that NoiseTunnel calls of it.
-    attribute.__wrapped__ = _of_fixed_target(attribute.__wrapped__)
+    attribute.__wrapped__ = _of_fixed_target(attribute.__wrapped__)  # pyright: ignore[reportFunctionMemberAccess]
 
     def robustness(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """rho~ (N,), in the units of the input and in ``norm``; arguments and errors as `attribute`.

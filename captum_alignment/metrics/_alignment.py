@@ -75,7 +75,7 @@ class Alignment:
     """The alignment alpha of a classifier (Etmann et al. 2019, Definition 3): one forward and one backward pass.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         norm: as in `alignment`.
         internal_batch_size: at most that many samples per model call.
 

@@ -85,7 +85,7 @@ def deletion_curve(
     go first are also gone at the larger fractions, ties included.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         inputs, attributions, baselines, keep, per, absolute, feature_mask, generator: as of `remove_features`.
         target: the class, an int or (N,); None is the predicted class of the whole input.
         additional_forward_args: passed on after ``inputs``, as in Captum.

@@ -103,7 +103,7 @@ def homogeneous_decomposition(
     besides. Where a network transposes the first dimension away (attention), samples run one after the other.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. The one `nn.Module`
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. The one `nn.Module`
             behind it (itself, or in a closure, a method, a partial, an object) names the terms. What is added outside
             of it is called "forward_func"; so is the sum of all terms where no module is seen, or several.
             TorchScript runs out of sight: what it adds is in the residual.

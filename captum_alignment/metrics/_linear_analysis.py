@@ -109,7 +109,7 @@ def linear_analysis(
     probability that it is not the minimum is at most 1e-6 per sample.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier: an `nn.Module`, a
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1: an `nn.Module`, a
             function, a Foolbox `PyTorchModel`.
         inputs: floating tensor (N, ...) or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class. Of a class that is not the top one the

@@ -103,7 +103,8 @@ def linearity_profile(
     forward pass per step.
 
     Args:
-        forward_func, inputs, target, additional_forward_args, internal_batch_size: as in `linear_analysis`.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
+        inputs, target, additional_forward_args, internal_batch_size: as in `linear_analysis`.
         norm: p of the perturbation, 1, 2 or inf.
         steps: the number of steps from t = 0 to t = 1.
         adversarials: shaped like ``inputs``; a sample that is not finite, or not predicted otherwise than the class to

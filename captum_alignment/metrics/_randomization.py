@@ -99,7 +99,7 @@ def randomization_check(
     not taken for a difference, and the global ones stay where they were.
 
     Args:
-        model: an `nn.Module` returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        model: an `nn.Module` returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         attribute: ``attribute(model, inputs, target)`` returns the attributions of the model that it is given, which is
             the copy, e.g. ``lambda m, x, t: Saliency(m).attribute(x, target=t, abs=False)``. Its inputs require grad.
             For a model of one output ``target`` is None, by which Captum takes that output.

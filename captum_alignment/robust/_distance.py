@@ -47,7 +47,7 @@ def adversarial_distance(
     device are not touched; results do not depend on the global random state.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. A Foolbox
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. A Foolbox
             `PyTorchModel` brings its own bounds.
         inputs: floating tensor (N, ...) inside the bounds, or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class.

@@ -25,7 +25,7 @@ class FoolboxPerturbation(Perturbation):
     device are not touched; the same call returns the same points, so more ``num_attempts`` change nothing.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. A Foolbox
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. A Foolbox
             `PyTorchModel` brings its own bounds.
         attack: a Foolbox attack, e.g. ``foolbox.attacks.LinfPGD()`` or `captum_alignment.robust.DeepFool`.
         bounds: (min, max) of every feature.

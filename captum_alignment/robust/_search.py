@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_alignment._core._failure import ModelFailure
+from captum_alignment._core._failure import ModelFailure, reentrant_told
 from captum_alignment._core._foolbox import (
     AttackLike,
     Bounds,
@@ -174,7 +174,8 @@ def _gradients(model: ScoresModel, labels: Tensor) -> list[str]:
             return [_NO_GRAPH] * len(labels)
         own = scores.gather(1, labels.unsqueeze(1)).squeeze(1)
         other = scores.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
-        (gradient,) = torch.autograd.grad((own - other).sum(), leaf, allow_unused=True)
+        with reentrant_told():
+            (gradient,) = torch.autograd.grad((own - other).sum(), leaf, allow_unused=True)
     if gradient is None:
         return [_NO_GRAPH] * len(labels)
     flat = gradient.flatten(1)

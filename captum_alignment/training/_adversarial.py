@@ -89,7 +89,7 @@ def adversarial_examples(
     global random numbers untouched. Of a DDP or compiled model the module inside is run.
 
     Args:
-        forward_func: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: any callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         inputs: a tensor or tuple of tensors (N, ...) within ``bounds``; a tuple counts as one vector per sample.
         target: the true class of each sample, as in Captum; None is the predicted class.
         additional_forward_args: further arguments of ``forward_func``, as in Captum.

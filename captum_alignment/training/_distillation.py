@@ -61,7 +61,7 @@ def soft_labels(
     """softmax(teacher(inputs) / T), detached: what a student is to learn.
 
     Args:
-        teacher: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. It runs in eval mode
+        teacher: any callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. It runs in eval mode
             and leaves in the modes that it had.
         inputs: a tensor or tuple of tensors (N, ...).
         additional_forward_args: further arguments of ``teacher``, as in Captum.
@@ -99,7 +99,8 @@ class Distillation:
     a submodule, so no optimizer or checkpoint takes it in; it must be on the device of the inputs.
 
     Args:
-        teacher: a model trained with `distillation_loss` at the same temperature.
+        teacher: a model trained with `distillation_loss` at the same temperature, returning (N, K) logits, or (N,) /
+            (N, 1): the logit of class 1.
         temperature: T > 0.
         student_temperature: at which the student is trained; by default T.
 

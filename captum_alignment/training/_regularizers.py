@@ -69,7 +69,7 @@ class Regularizer(ABC):
         """The term, a scalar in at least float32.
 
         Args:
-            model: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. Of a
+            model: any callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. Of a
                 `DistributedDataParallel` model the module inside is run, so one backward pass must serve the term and a
                 loss computed from the model itself.
             inputs: a floating tensor or tuple of tensors (N, ...); never modified.

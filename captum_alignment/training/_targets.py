@@ -43,7 +43,7 @@ def saliency_targets(
     run in eval mode, on the device of its parameters, and leaves as it came.
 
     Args:
-        model: any callable returning (N, K) scores.
+        model: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         dataset: yields ``(image, label)``, float tensors within ``bounds`` and integers, without random augmentation:
             that is what ``transform`` is for.
         folder: new, empty, or with the maps that the same options have begun or finished.

@@ -72,7 +72,7 @@ def suggest_weights(
     short: they rank weights, and a full training has to confirm the choice.
 
     Args:
-        model: stays as it is; a copy starts each fit.
+        model: returns (N, K) logits, or (N,) / (N, 1): the logit of class 1; stays as it is, a copy starts each fit.
         train: batches ``(inputs, target)``, gone through again and again; each fit sees the same, as far as they
             depend on torch's global generator.
         held_out: ``(inputs, target)``, a few hundred samples.

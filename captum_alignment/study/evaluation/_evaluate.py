@@ -54,8 +54,8 @@ def evaluate(
     it came; images go to the device of its parameters.
 
     Args:
-        model: images (N, C, H, W) to scores (N, K), or (N,) / (N, 1) for a binary classifier; its input normalisation
-            inside. For a Hugging Face classifier, ``Logits(model)``.
+        model: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1, for images
+            (N, C, H, W); its input normalisation inside. For a Hugging Face classifier, ``Logits(model)``.
         dataset: ``dataset[i]`` is an image or (image, label), i from 0 to len - 1: PIL images, uint8 arrays or tensors,
             or floating ones inside ``bounds``, all of one shape. ``dataset.classes`` and ``dataset.ids`` name classes
             and samples where they are there.

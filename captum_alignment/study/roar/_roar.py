@@ -57,7 +57,8 @@ def remove_and_retrain(
     memory, one modified copy with them; the maps are read from disk.
 
     Args:
-        model: the trained network that is explained, (N, C, H, W) to scores (N, K); input normalisation inside.
+        model: the trained network that is explained, returning (N, K) logits, or (N,) / (N, 1): the logit of class 1,
+            for images (N, C, H, W); input normalisation inside.
         make_model: returns a freshly initialised network; called under a seed.
         train, test: data sets of (image, label), as for `evaluate`.
         out: folder: new, empty, or of this study.
