@@ -43,7 +43,9 @@ class Node:
 class Affine:
     """A torch function with constants for all arguments but its parents, in which it is jointly affine."""
 
-    def __init__(self, function: Callable[..., Any], arguments: Any, item: int | None, shapes: list[torch.Size]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: Any, item: int | None, shapes: list[torch.Size]
+    ) -> None:
         self._function, self._arguments, self._item = function, arguments, item
         self._magnitudes = map_tensors(lambda t: t.abs() if t.is_floating_point() else t, arguments)
         self._shapes = shapes
@@ -71,7 +73,7 @@ class Affine:
         if self._pull is None:
             zeros = [gradient.new_zeros(shape) for shape in self._shapes]
             self._pull = torch.func.vmap(torch.func.vjp(self, *zeros)[1])
-        return self._pull(gradient)
+        return self._pull(gradient.contiguous())  # views allow no other gradients
 
     def _run(self, arguments: Any, parents: Sequence[Tensor]) -> Tensor:
         args, kwargs = _filled(arguments, parents)
@@ -139,6 +141,4 @@ class Piecewise:
             for parent, part in zip(node.parents, pulled, strict=True):
                 gradients[parent] = gradients[parent] + part if parent in gradients else part
         rows = len(gradient)
-        return [
-            gradients[i] if i in gradients else gradient.new_zeros(rows, *self.nodes[i].shape) for i in self.inputs
-        ]
+        return [gradients[i] if i in gradients else gradient.new_zeros(rows, *self.nodes[i].shape) for i in self.inputs]

@@ -157,7 +157,8 @@ def _max_pool(tracer: Any, call: Call) -> Tensor:
         raise NotPiecewiseLinear(f"forward_func: uses '{call.name}' with indices")
     d = int(call.name[-2])
     kernel, stride, padding, dilation = (
-        [v] * d if isinstance(v, int) else list(v) * (d // len(v)) for v in (kernel, stride or kernel, padding, dilation)
+        [v] * d if isinstance(v, int) else list(v) * (d // len(v))
+        for v in (kernel, stride or kernel, padding, dilation)
     )
     out = call.map(torch.zeros_like).run().shape[-d:]
     sizes = list(z.shape[-d:])
@@ -184,8 +185,7 @@ def _max_pool(tracer: Any, call: Call) -> Tensor:
 def _batch_norm(_: Any, call: Call) -> Tensor:
     z = call.argument(0, "input")
     mean, variance, weight, bias = (
-        call.argument(i, name)
-        for i, name in enumerate(["running_mean", "running_var", "weight", "bias"], 1)
+        call.argument(i, name) for i, name in enumerate(["running_mean", "running_var", "weight", "bias"], 1)
     )
     if call.argument(5, "training", False) or mean is None:
         raise NotPiecewiseLinear(

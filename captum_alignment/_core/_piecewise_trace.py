@@ -167,7 +167,8 @@ class _Tracer(TorchFunctionMode):
         for i, tensor in enumerate(result if several else [result]):
             if id(tensor) in self._known:  # a reshape that changed nothing returns its argument
                 continue
-            affine = Affine(call.func, arguments, i if several else None, shapes)
+            function = Tensor.reshape if call.name == "view" else call.func  # other layouts in memory than the model's
+            affine = Affine(function, arguments, i if several else None, shapes)
             self.add(tensor, Node(tuple(parents), tensor.shape, affine))
         return result
 

@@ -1,9 +1,9 @@
 """Distances to the decision boundary and the attacks that find them, in Foolbox's terms."""
 
 import captum_alignment._core._foolbox  # noqa: F401 - before any other import of foolbox, see there
-from captum_alignment.robust._decision import DecisionSearch
 from captum_alignment._core._piecewise import NotPiecewiseLinear
 from captum_alignment.robust._certified_distance import certified_distance
+from captum_alignment.robust._decision import DecisionSearch
 from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._distance import adversarial_distance
 from captum_alignment.robust._fab import FAB
@@ -23,7 +23,7 @@ __all__ = [
     "NotPiecewiseLinear",
     "RivalSearch",
     "adversarial_distance",
-    "certified_distance",
     "attack_names",
+    "certified_distance",
     "resolve_attacks",
 ]

@@ -12,8 +12,8 @@ from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import ForwardFunc, InputsT, Tensors, batches, check_count, check_norm
 from captum_alignment._core._piecewise_trace import trace
 from captum_alignment._core._scores import as_target, resolve_target, run_scores
+from captum_alignment.robust._bounds import check_inside, resolve_bounds
 from captum_alignment.robust._certified_relaxation import ROUNDING, Relaxation
-from captum_alignment.robust._distance import check_inside, resolve_bounds
 
 #: Steps of gradient ascent on the lower slopes, of a bound of the scores and of one of a unit inside.
 _EFFORTS = {"fast": (0, 0), "medium": (20, 0), "thorough": (20, 10)}
@@ -110,31 +110,29 @@ def _certify(
     label = int(resolve_target(target, scores))
     network = trace(forward_func, x, args)
     relaxation = Relaxation(network, tuple(part.double() for part in x), norm, bounds)
-    exact = relaxation.values[network.output]
-    gap = exact[0, label] - exact[0]
-    rivals = [j for j in range(len(gap)) if j != label and not math.isinf(gap[j])]
-    if int(scores.argmax(1)) != label or not rivals or bool((gap[rivals] <= 0).any()):
-        return 0.0 if rivals else math.inf
-    search = _Search(relaxation, label, rivals, gap[rivals], rows)
+    search = Search(relaxation, label, rows)
+    if int(scores.argmax(1)) != label or bool((search.gap <= 0).any()):
+        return 0.0
+    if not len(search.gap):
+        return math.inf
     search.run((0, 0), coarse=steps != (0, 0))
     if steps != (0, 0):
         search.run(steps)
     return search.certified * (1 - 1e-9)
 
 
-class _Search:
-    """The largest certified radius of one sample, over all its rivals."""
+class Search:
+    """The largest certified radius of one sample, over all its rivals; a class masked by -inf is none."""
 
-    def __init__(self, relaxation: Relaxation, label: int, rivals: list[int], gap: Tensor, rows: int) -> None:
-        self.relaxation, self.rows = relaxation, rows
-        self.certified, self.start = 0.0, None
-        network = relaxation.network
-        output = network.output
-        scores = relaxation.values[output]
-        self.gap = gap - ROUNDING * scores[scores.isfinite()].abs().max()
+    def __init__(self, relaxation: Relaxation, label: int, rows: int) -> None:
+        self.relaxation, self.rows, self.certified = relaxation, rows, 0.0
+        scores = relaxation.values[relaxation.network.output]
+        gap = scores[0, label] - scores[0]
+        rivals = [j for j in range(len(gap)) if j != label and not math.isinf(gap[j])]
+        self.gap = gap[rivals] - ROUNDING * scores[scores.isfinite()].abs().max()
         c = scores.new_zeros(len(rivals), *scores.shape)
         c[:, 0, label] = 1
-        c[torch.arange(len(rivals)), 0, rivals] -= 1
+        c[torch.arange(len(rivals)), 0, rivals] = -1
         self.coefficients = c
 
     def run(self, steps: tuple[int, int], *, coarse: bool = False) -> None:
@@ -180,7 +178,7 @@ class _Search:
         return low
 
     def _linearized(self) -> float:
-        """Half of rho~: where to start."""
+        """A quarter of about rho~: where to start."""
         network, values = self.relaxation.network, self.relaxation.values
         with torch.no_grad():
             found = network.pull(
@@ -188,4 +186,4 @@ class _Search:
             )
             a = torch.cat([part.flatten(1) for part in found], 1)
             slope = -self.relaxation.ball.least(a, 1e-3) / 1e-3
-        return float((self.gap / slope).min()) / 4
+        return float((self.gap / slope).nan_to_num(nan=torch.inf).min()) / 4

@@ -1,6 +1,7 @@
 """A certificate is never above the truth: against attacks, brute force and the exact mixed-integer program."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import nn
 
+from captum_alignment.metrics import linear_analysis
 from captum_alignment.robust import NotPiecewiseLinear, adversarial_distance, certified_distance
 from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
 
@@ -69,11 +71,15 @@ def is_sound(net, x, norm, bounds, effort, points=4000):
     for sample, label, r in zip(x, labels, radius.tolist(), strict=True):
         assert (net(inside(sample, min(r, 1e3), norm, bounds, points)).argmax(1) == label).all()
     assert (radius > 0).all()
-    found = adversarial_distance(net, x, norm=norm, bounds=bounds or (-50, 50)).distance
+    with warnings.catch_warnings():  # no adversarial within the bounds
+        warnings.simplefilter("ignore", UserWarning)
+        found = adversarial_distance(net, x, norm=norm, bounds=bounds or (-50, 50)).distance
     assert (radius <= found * (1 + 1e-9)).all()
 
 
-PARTS = st.lists(st.sampled_from(["relu", "leaky", "clip", "abs", "skip", "max", "mean", "min"]), min_size=1, max_size=4)
+PARTS = st.lists(
+    st.sampled_from(["relu", "leaky", "clip", "abs", "skip", "max", "mean", "min"]), min_size=1, max_size=4
+)
 
 
 @settings(max_examples=12, deadline=None)
@@ -146,8 +152,8 @@ def test_below_and_near_the_exact_mixed_integer_answer(seed):
 def test_exact_for_affine_scores_of_one_logit_and_of_many(norm):
     net = nn.Linear(5, 4).double()
     x = torch.randn(6, 5).double()
-    expected = adversarial_distance(net, x, norm=norm, bounds=(-50, 50)).distance
-    torch.testing.assert_close(certified_distance(net, x, norm=norm), expected, rtol=0.01, atol=0)
+    expected = linear_analysis(net, x, norm=norm).linearized_robustness
+    torch.testing.assert_close(certified_distance(net, x, norm=norm), expected, rtol=1e-6, atol=0)
     one = nn.Linear(5, 1).double()
     q = {1: math.inf, 2: 2, math.inf: 1}[norm]
     expected = one(x).abs().flatten() / torch.linalg.vector_norm(one.weight, q)
@@ -212,11 +218,11 @@ def through_a_constant(x):
     ("function", "name"),
     [
         (nn.GELU(), "gelu"), (nn.Softmax(1), "softmax"), (nn.LayerNorm(6).double(), "layer_norm"), (nn.SiLU(), "silu"),
-        (lambda x: x * x, "mul"), (lambda x: x @ x.T @ x, "matmul"), (lambda x: x / x.sum(1, keepdim=True), "div"),
+        (lambda x: x * x, "mul"), (lambda x: (x.unsqueeze(2) @ x.unsqueeze(1)).sum(1), "matmul"), (lambda x: x / x.sum(1, keepdim=True), "div"),
         (lambda x: x * (x > 0.5), "gt"), (lambda x: x.sort(1).values, "sort"), (torch.sign, "sign"),
-        (lambda x: torch.from_numpy(x.detach().numpy() ** 2), "numpy"), (lambda x: x if x.sum() > 3 else -x, "gt"),
-        (lambda x: x.data, "data"), (lambda x: nn.functional.linear(x, x.T @ x), "matmul"),
-        (lambda x: nn.functional.scaled_dot_product_attention(x, x, x), "scaled_dot_product_attention"),
+        (lambda x: torch.from_numpy(x.detach().numpy() ** 2), "numpy"), (lambda x: x if x[0, 0] > 9 else -x, "gt"),
+        (lambda x: x.data, "data"), (lambda x: torch.cdist(x.unsqueeze(2), x.unsqueeze(2)).sum(1), "cdist"),
+        (lambda x: nn.functional.scaled_dot_product_attention(*[x.unsqueeze(2)] * 3).squeeze(2), "scaled_dot_product_attention"),
         (lambda x: nn.functional.threshold(x, 0.5, 0.0), "threshold"), (overwritten, "view"),
         (through_a_constant, "setitem"), (lambda x: torch.ops.aten.gelu(x), "gelu"), (lambda x: x.round(), "round"),
     ],
@@ -252,3 +258,13 @@ def test_below_the_attacks_on_real_networks(zoo, mnist, name, norm):
     upper = adversarial_distance(net, x, norm=norm).distance
     assert (lower <= upper).all()
     assert (lower > 0.05 * upper).all()
+
+
+def test_the_bracket():
+    net, x = mlp(), torch.rand(4, 6).double()
+    result = adversarial_distance(net, x, bounds=(-5, 5), certify=True)
+    assert result.lower_bound is not None
+    assert (result.lower_bound <= result.distance).all()
+    torch.testing.assert_close(result.lower_bound, certified_distance(net, x, bounds=(-5, 5)))
+    assert "lower_bound" in result.to_dataframe()
+    assert adversarial_distance(net, x, bounds=(-5, 5)).lower_bound is None
