@@ -73,6 +73,6 @@ if __name__ == "__main__":
         sys.exit("needs the pretrained networks")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     print(machine())
-    print(table(["net", "certified at .1", "s / image"], one_distance(count)))
-    print(table(["net", "images", "median l(x)", "lemma 1 applies", "s / image"], regions(min(count, 5))))
-    print(table(["net", "norm", "effort", "images", "lower / upper", "lower > upper", "s / image"], brackets(count)))
+    table(["net", "certified at .1", "s / image"], one_distance(count))
+    table(["net", "images", "median l(x)", "lemma 1 applies", "s / image"], regions(min(count, 5)))
+    table(["net", "norm", "effort", "images", "lower / upper", "lower > upper", "s / image"], brackets(count))

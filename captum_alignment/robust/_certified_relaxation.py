@@ -128,7 +128,8 @@ class Relaxation:
                 lost = torch.where(better, new_lost.detach(), lost)
                 if step + 1 == steps:
                     break
-                for leaf, gradient in zip(leaves, torch.autograd.grad(-value.sum(), leaves, allow_unused=True)):
+                gradients = torch.autograd.grad(-value.sum(), leaves, allow_unused=True)
+                for leaf, gradient in zip(leaves, gradients, strict=True):
                     leaf.grad = gradient
                 optimiser.step()
                 with torch.no_grad():

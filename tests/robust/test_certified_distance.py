@@ -208,6 +208,10 @@ def overwritten(x):
     return view
 
 
+def attention(x):
+    return nn.functional.scaled_dot_product_attention(*[x.unsqueeze(2)] * 3).squeeze(2)
+
+
 def through_a_constant(x):
     y = torch.zeros_like(x)
     y[:, :3] = x[:, :3]
@@ -217,12 +221,14 @@ def through_a_constant(x):
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        (nn.GELU(), "gelu"), (nn.Softmax(1), "softmax"), (nn.LayerNorm(6).double(), "layer_norm"), (nn.SiLU(), "silu"),
-        (lambda x: x * x, "mul"), (lambda x: (x.unsqueeze(2) @ x.unsqueeze(1)).sum(1), "matmul"), (lambda x: x / x.sum(1, keepdim=True), "div"),
+        (nn.GELU(), "gelu"), (nn.Softmax(1), "softmax"), (nn.LayerNorm(6).double(), "layer_norm"),
+        (nn.SiLU(), "silu"),
+        (lambda x: x * x, "mul"), (lambda x: (x.unsqueeze(2) @ x.unsqueeze(1)).sum(1), "matmul"),
+        (lambda x: x / x.sum(1, keepdim=True), "div"),
         (lambda x: x * (x > 0.5), "gt"), (lambda x: x.sort(1).values, "sort"), (torch.sign, "sign"),
         (lambda x: torch.from_numpy(x.detach().numpy() ** 2), "numpy"), (lambda x: x if x[0, 0] > 9 else -x, "gt"),
         (lambda x: x.data, "data"), (lambda x: torch.cdist(x.unsqueeze(2), x.unsqueeze(2)).sum(1), "cdist"),
-        (lambda x: nn.functional.scaled_dot_product_attention(*[x.unsqueeze(2)] * 3).squeeze(2), "scaled_dot_product_attention"),
+        (attention, "scaled_dot_product_attention"),
         (lambda x: nn.functional.threshold(x, 0.5, 0.0), "threshold"), (overwritten, "view"),
         (through_a_constant, "setitem"), (lambda x: torch.ops.aten.gelu(x), "gelu"), (lambda x: x.round(), "round"),
     ],
