@@ -92,7 +92,8 @@ class Relaxation:
         units = ((low < 0) & (high > 0)).flatten().nonzero().flatten()
         if not len(units) or len(units) > _MOST_UNITS:
             return low, high
-        z, low, high = self.values[index], low.clone(), high.clone()
+        z = self.values[index]
+        low, high = (part.clone(memory_format=torch.contiguous_format) for part in (low, high))
         margin = ROUNDING * (self._size(index) + (high - low).amax())
         for part in units.split(max(rows // 2, 1)):
             one = z.new_zeros(len(part), z.numel()).scatter_(1, part.unsqueeze(1), 1).reshape(-1, *z.shape)
