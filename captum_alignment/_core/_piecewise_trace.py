@@ -151,6 +151,8 @@ class _Tracer(TorchFunctionMode):
         return result
 
     def _affine(self, call: Call, result: Any) -> Any:
+        if call.name == "view" and any(isinstance(a, torch.dtype) for a in (*call.args, *call.kwargs.values())):
+            raise _refused("view' of the bits as another dtype, '")
         parents: list[int] = []
 
         def slot(tensor: Tensor) -> Any:
@@ -177,6 +179,8 @@ class _Tracer(TorchFunctionMode):
         where = [i for i, a in enumerate(call.args) if any(self.node(t) is not None for t in tensors_in(a))]
         named = any(self.node(t) is not None for t in tensors_in(call.kwargs) if not t.is_leaf or t.requires_grad)
         first = ONE_FACTOR[call.name]
+        if call.kwargs.get("rounding_mode") is not None:
+            return False
         return not named and len(where) == 1 and (not first or where == [0])
 
     def _learn(self, tensor: Tensor, node: int) -> None:

@@ -222,7 +222,8 @@ def through_a_constant(x):
     ("function", "name"),
     [
         (nn.GELU(), "gelu"), (nn.Softmax(1), "softmax"), (nn.LayerNorm(6).double(), "layer_norm"),
-        (nn.SiLU(), "silu"),
+        (nn.SiLU(), "silu"), (lambda x: torch.div(x, 0.3, rounding_mode="floor"), "div"),
+        (lambda x: x.view(torch.int64).view(torch.float64), "view"),
         (lambda x: x * x, "mul"), (lambda x: (x.unsqueeze(2) @ x.unsqueeze(1)).sum(1), "matmul"),
         (lambda x: x / x.sum(1, keepdim=True), "div"),
         (lambda x: x * (x > 0.5), "gt"), (lambda x: x.sort(1).values, "sort"), (torch.sign, "sign"),
