@@ -10,7 +10,7 @@ from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import ForwardFunc, InputsT, like_inputs, per_sample
 from captum_alignment._core._scores import as_target, compute_scores, resolve_target
 from captum_alignment._core._verified import rounding, verified
-from captum_alignment.robust._distance import check_inside, resolve_bounds
+from captum_alignment.robust._bounds import check_inside, resolve_bounds
 
 #: How much farther than epsilon rounding may put a point, as a share of epsilon.
 _ROUNDING = 1e-4
