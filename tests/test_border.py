@@ -357,7 +357,7 @@ WITH_ARGUMENTS: dict[str, Callable[..., Tensor]] = {
     "homogeneous_decomposition": lambda f, x, args, n: homogeneous_decomposition(f, x, None, args).input,
     "linearity_profile": lambda f, x, args, n: linearity_profile(f, x, None, args, internal_batch_size=n).margin,
     "deletion_curve": lambda f, x, args, n: deletion_curve(
-        f, x, x, None, args, baseline=0, per="value", internal_batch_size=n
+        f, x, x, None, args, baselines=0, per="value", internal_batch_size=n
     ).value,
     "adversarial_distance": lambda f, x, args, n: adversarial_distance(
         f, x, None, args, attacks=["deepfool"], bounds=(-9, 9), internal_batch_size=n

@@ -70,12 +70,12 @@ def _maps(model: Any, x: Any, target: Any) -> Any:
 
 
 def _curve(**options: Any) -> Any:
-    return deletion_curve(_net(), X, **{"attributions": X, "baseline": 0, "per": "value", **options})
+    return deletion_curve(_net(), X, **{"attributions": X, "baselines": 0, "per": "value", **options})
 
 
 def _removed(**options: Any) -> Any:
     return remove_features(
-        **{"inputs": X, "attributions": X, "fraction": 0.5, "baseline": 0, "per": "value", **options}
+        **{"inputs": X, "attributions": X, "fraction": 0.5, "baselines": 0, "per": "value", **options}
     )
 
 
@@ -93,7 +93,9 @@ CALLS: dict[str, Callable[..., Any]] = {
     "robustness": lambda f, *args, **options: LinearizedRobustness(f, **_own(options)).robustness(*args, **options),
     "homogeneous_decomposition": homogeneous_decomposition,
     "linearity_profile": linearity_profile,
-    "deletion_curve": lambda f, x, *args, **options: deletion_curve(f, x, X, *args, baseline=0, per="value", **options),
+    "deletion_curve": lambda f, x, *args, **options: deletion_curve(
+        f, x, X, *args, baselines=0, per="value", **options
+    ),
     "adversarial_distance": lambda f, *args, **options: adversarial_distance(f, *args, attacks=["deepfool"], **options),
 }
 
@@ -219,7 +221,7 @@ HERE: dict[str, tuple[Callable[[], Any], str]] = {
     "curve per what": (lambda: _curve(per="patch"), "per: got 'patch'"),
     "fraction": (lambda: _removed(fraction=50), "fraction: got 50"),
     "fraction in words": (lambda: _removed(fraction="half"), "fraction: got 'half'"),
-    "baseline of another shape": (lambda: _removed(baseline=torch.zeros(2, 2)), "baseline"),
+    "baselines of another shape": (lambda: _removed(baselines=torch.zeros(2, 2)), "baselines"),
     "a function as the model": (lambda: _checked(model=lambda x: x), "model"),
     "randomised class": (lambda: _checked(model=Net), "model"),
     "unknown layers": (lambda: _checked(layers=["fc"]), "layer.*fc"),
@@ -232,7 +234,7 @@ HERE: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: FullGradient(_conv()).attribute(IMAGES.double()),
         "inputs: .*torch.float64.*torch.float32",
     ),
-    "FullGradient of a list": (lambda: FullGradient(_conv()).attribute([IMAGES]), "inputs: got list"),
+    "FullGradient of a list": (lambda: FullGradient(_conv()).attribute([IMAGES]), "inputs: got list"),  # pyright: ignore[reportArgumentType]
     "FullGradient of one image": (lambda: FullGradient(_conv()).attribute(IMAGES[0]), "inputs: .*images"),
     "FullGradient target": (lambda: FullGradient(_conv()).attribute(IMAGES, K), "target: got class"),
 }

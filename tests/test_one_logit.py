@@ -138,14 +138,14 @@ def test_what_is_reported_is_the_logit_itself(flat: bool):
         found = homogeneous_decomposition(net, x, target)
         torch.testing.assert_close(found.score, sign * psi, **EXACT)
         torch.testing.assert_close(found.input + found.bias, sign * psi, **EXACT)
-        curve = deletion_curve(net, x, x.abs(), target, baseline=0, per="value", of="score")
+        curve = deletion_curve(net, x, x.abs(), target, baselines=0, per="value", of="score")
         torch.testing.assert_close(curve.value[:, 0], sign * psi, **EXACT)
 
 
 @SHAPES
 def test_the_probability_that_is_deleted_is_the_sigmoid_of_the_logit(flat: bool):
     net, x = _net(flat), _inputs()
-    value = deletion_curve(net, x, x.abs(), 1, baseline=0, per="value").value
+    value = deletion_curve(net, x, x.abs(), 1, baselines=0, per="value").value
     torch.testing.assert_close(value[:, 0], net(x).detach().flatten().sigmoid(), **EXACT)
 
 

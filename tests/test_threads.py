@@ -49,7 +49,7 @@ FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "FullGradient": lambda f, x: FullGradient(f).attribute(x),
     "homogeneous_decomposition": _terms,
     "linearity_profile": lambda f, x: linearity_profile(f, x).margin,
-    "deletion_curve": lambda f, x: deletion_curve(f, x, x.abs(), baseline=0).value,
+    "deletion_curve": lambda f, x: deletion_curve(f, x, x.abs(), baselines=0).value,
     "randomization_check": _similarity,
     "adversarial_distance": lambda f, x: adversarial_distance(f, x).distance,
     "FoolboxPerturbation": lambda f, x: FoolboxPerturbation(f, foolbox.attacks.L2DeepFoolAttack()).perturb(x),

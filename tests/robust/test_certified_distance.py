@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ class Random(nn.Module):
         self.parts = parts
         self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in parts])
         self.norm = nn.BatchNorm1d(6)
-        self.norm.running_mean.normal_()
-        self.norm.running_var.uniform_(0.5, 2)
+        self.norm.running_mean.normal_()  # pyright: ignore[reportOptionalMemberAccess]
+        self.norm.running_var.uniform_(0.5, 2)  # pyright: ignore[reportOptionalMemberAccess]
         self.out = nn.Linear(6, 3)
         self.double().eval()
 
@@ -128,10 +129,9 @@ def exact_linf(layers, x, label, rival):
     least = np.concatenate([np.full(d, -5.0), np.zeros(2 * h + 1)])
     most = np.concatenate([np.full(d, 5.0), np.full(h, big), np.ones(h), [10.0]])
     kinds = np.concatenate([np.zeros(d + h), np.ones(h), [0]])
-    result = milp(
-        cost, constraints=LinearConstraint(np.stack(rows), low, high), bounds=Bounds(least, most), integrality=kinds,
-        options={"mip_rel_gap": 0},
-    )  # fmt: skip
+    within: Any = LinearConstraint(np.stack(rows), low, high)  # pyright: ignore[reportArgumentType]
+    bounds: Any = Bounds(least, most)  # pyright: ignore[reportArgumentType]
+    result = milp(cost, constraints=within, bounds=bounds, integrality=kinds, options={"mip_rel_gap": 0})
     return result.fun if result.success else math.inf
 
 
@@ -141,7 +141,8 @@ def test_below_and_near_the_exact_mixed_integer_answer(seed):
     net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3)).double()
     x = torch.rand(1, 3).double()
     label = int(net(x).argmax())
-    layers = [(net[i].weight.detach().numpy(), net[i].bias.detach().numpy()) for i in (0, 2)]
+    weights = [value.detach().numpy() for value in net.state_dict().values()]
+    layers = list(zip(weights[::2], weights[1::2], strict=True))
     exact = min(exact_linf(layers, x[0].numpy(), label, j) for j in range(3) if j != label)
     found = float(certified_distance(net, x, norm=math.inf, effort="thorough"))
     assert found <= exact * (1 + 1e-6)
