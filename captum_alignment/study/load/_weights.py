@@ -27,7 +27,7 @@ def load_weights(module: nn.Module, path: Path | str) -> None:
         FileNotFoundError: no such file.
         ValueError: a file that holds no weights, or weights that do not fit; the message has the first keys.
     """
-    state = _renamed(read_state(path), module.state_dict())
+    state = _renamed(_without_prefix(read_state(path), module.state_dict()), module.state_dict())
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -140,6 +140,18 @@ def _checked(content: Any, path: Path | str) -> dict[str, Any]:
     if isinstance(metadata := getattr(content, "_metadata", None), Mapping):
         state._metadata = metadata  # pyright: ignore[reportAttributeAccessIssue] - torch keeps versions of modules there
     return state
+
+
+def _without_prefix(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """``state`` without the attribute's name that Lightning puts first, where exactly the expected keys remain."""
+    prefix = next(iter(state)).partition(".")[0] + "."
+    bare = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items())
+    if not all(key.startswith(prefix) for key in state) or bare.keys() != expected.keys():
+        return state
+    if hasattr(state, "_metadata"):
+        metadata = {f"{k}.".removeprefix(prefix).removesuffix("."): v for k, v in state._metadata.items() if k}  # pyright: ignore[reportAttributeAccessIssue]
+        bare._metadata = metadata  # pyright: ignore[reportAttributeAccessIssue]
+    return bare
 
 
 def _renamed(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:

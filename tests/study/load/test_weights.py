@@ -246,3 +246,11 @@ def test_one_of_several_state_dicts(tmp_path):
     assert equal(read_state(f"{path}:state_dict"), raw)
     with pytest.raises(ValueError, match=r"no state_dict 'ema' in .*expected one of state_dict, state_dict_ema"):
         read_state(f"{path}:ema")
+
+
+def test_keys_that_share_one_prefix(tmp_path):
+    state = net().state_dict()
+    torch.save({"state_dict": {f"net.{key}": value for key, value in state.items()}, "epoch": 1}, tmp_path / "l.ckpt")
+    module = net()
+    load_weights(module, tmp_path / "l.ckpt")
+    assert equal(module.state_dict(), state)
