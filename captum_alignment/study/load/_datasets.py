@@ -1,5 +1,7 @@
 """Data sets by name: bundled, torchvision's, folders and arrays of images, or what a user's own file makes."""
 
+import os
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,10 @@ from captum_alignment.study.load._splits import TORCHVISION, class_names, digits
 _NAMES = ("digits", *TORCHVISION)
 _FORMS = f"{', '.join(_NAMES)}, imagefolder:PATH, npz:FILE, path/file.py:factory or package.module:factory"
 _SPLITS = ("test", "train")
+#: Images that torchvision's list leaves out.
+_MORE_ENDINGS = (".gif", ".jfif")
+#: So many skipped files are named.
+_NAMED = 5
 
 
 def load_dataset(
@@ -36,7 +42,8 @@ def load_dataset(
     Args:
         spec: ``digits`` (500 held out of 1797); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, ``imagenet``
             as torchvision lays them out; ``imagefolder:PATH``: one folder per class, labels number their sorted names,
-            or images that lie directly in PATH (and below), which have no labels; ``npz:FILE``: arrays ``x`` or
+            or images that lie directly in PATH, which have no labels (hidden folders and files are left
+            out, with a warning); ``npz:FILE``: arrays ``x`` or
             ``images``, (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floating, and where they are known ``y`` or
             ``labels`` (N,) and ``ids`` (N,); ``path/file.py:factory`` or ``package.module:factory``, a data set or what
             makes one, also called with literal arguments.
@@ -91,32 +98,64 @@ def _from_torchvision(source: Any) -> Arrays | Files:
 
 
 def _image_folder(text: str) -> Files:
-    from torchvision.datasets import ImageFolder  # noqa: PLC0415 - needed for folders only
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: PLC0415
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: PLC0415 - needed for folders only
 
     folder = Path(text).expanduser()
     if not folder.is_dir():
         what = f"{folder} is a file, expected a folder" if folder.exists() else f"no folder {folder}"
         raise (ValueError if folder.exists() else FileNotFoundError)(f"--data: {what}")
-    nothing = ValueError(
-        f"--data: {folder} holds no images, expected files that end with {', '.join(IMG_EXTENSIONS)}, alone or in one "
-        "folder per class"
-    )
-    if any(_is_image(path, IMG_EXTENSIONS) for path in folder.iterdir()):
-        found = sorted(path for path in folder.rglob("*") if _is_image(path, IMG_EXTENSIONS))
-        return Files(folder, [path.relative_to(folder).as_posix() for path in found], None)
-    try:
-        source = ImageFolder(folder, allow_empty=True)  # an empty class keeps its number
-    except FileNotFoundError as error:
-        raise nothing from error
-    if not source.samples:
-        raise nothing
-    ids = [Path(path).relative_to(folder).as_posix() for path, _ in source.samples]
-    return Files(folder, ids, source.targets, classes=source.classes)
+    endings = (*IMG_EXTENSIONS, *_MORE_ENDINGS)
+    found, skipped = _walk(folder, endings)
+    if not found:
+        raise ValueError(
+            f"--data: {folder} holds no images, expected files that end with {', '.join(endings)}, alone or in one "
+            "folder per class"
+        )
+    _say_skipped(folder, skipped)
+    ids = [path.as_posix() for path in found]
+    beside = [path for path in found if len(path.parts) == 1]
+    if beside and len(beside) < len(found):
+        inside = next(path for path in found if len(path.parts) > 1)
+        raise ValueError(
+            f"--data: {folder} has images beside folders of images, such as {beside[0]} beside {inside.parts[0]}; "
+            "expected one folder per class and nothing beside them, or images without folders"
+        )
+    if beside:
+        return Files(folder, ids, None)
+    # An empty class keeps its number.
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+    numbers = {name: number for number, name in enumerate(classes)}
+    return Files(folder, ids, [numbers[path.parts[0]] for path in found], classes=classes)
 
 
-def _is_image(path: Path, endings: tuple[str, ...]) -> bool:
-    return path.suffix.lower() in endings and not path.is_dir()
+def _walk(folder: Path, endings: tuple[str, ...]) -> tuple[list[Path], list[str]]:
+    """The images below ``folder``, class by class, and what else lies there; hidden folders count as one."""
+    found, skipped = [], []
+    for parent, names, files in os.walk(folder, followlinks=True):
+        here = Path(parent).relative_to(folder)
+        skipped += [f"{(here / name).as_posix()}/" for name in names if _is_hidden(name)]
+        names[:] = [name for name in names if not _is_hidden(name)]
+        for name in files:
+            if Path(name).suffix.lower() in endings and not _is_hidden(name):
+                found.append(here / name)
+            else:
+                skipped.append((here / name).as_posix())
+    # As torchvision's ImageFolder: folder by folder, the files of each by name.
+    return sorted(found, key=lambda path: (path.parts[0], str(path.parent), path.name)), sorted(skipped)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _say_skipped(folder: Path, skipped: Sequence[str]) -> None:
+    if skipped:
+        more = ", ..." if len(skipped) > _NAMED else ""
+        warnings.warn(
+            f"--data: {folder}: {len(skipped)} skipped, hidden or not an image: {', '.join(skipped[:_NAMED])}{more}",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _npz(text: str) -> Arrays:

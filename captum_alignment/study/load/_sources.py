@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 _CHANNELS = (1, 3)
+_MAX_16_BITS = 65535
 
 
 class Arrays(Dataset[Any]):
@@ -35,7 +36,7 @@ class Arrays(Dataset[Any]):
 
 
 class Files(Dataset[Any]):
-    """Image files ``folder / ids[i]``, opened one by one as RGB: ``[i]`` is (PIL image, label) or the image."""
+    """Image files ``folder / ids[i]``, opened one by one by `open_image`: ``[i]`` is (image, label) or the image."""
 
     def __init__(
         self, folder: Path, ids: Sequence[str], labels: Sequence[int] | None, *, classes: Sequence[str] | None = None
@@ -47,9 +48,7 @@ class Files(Dataset[Any]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Any:
-        from torchvision.datasets.folder import pil_loader  # noqa: PLC0415 - needed for files only
-
-        image = pil_loader(self.folder / self.ids[index])
+        image = open_image(self.folder / self.ids[index])
         return image if self.labels is None else (image, self.labels[index])
 
 
@@ -79,6 +78,29 @@ class Fitted(Dataset[Any]):
         if isinstance(sample, (tuple, list)):
             return (_fit(sample[0], self.resize, self.crop), *sample[1:])
         return _fit(sample, self.resize, self.crop)
+
+
+def open_image(path: Path) -> Any:
+    """An image file as an RGB PIL image; with 16 bits or floating values as float32 (3, H, W), in [0, 1].
+
+    16 bits are divided by 65535. Floating values stay as they are: the file does not say their range, and `Samples`
+    refuses what is outside [0, 1].
+
+    Raises:
+        ValueError: an image of 32-bit integers.
+    """
+    from PIL import Image  # noqa: PLC0415 - needed for files only
+
+    with path.open("rb") as file, Image.open(file) as image:
+        if image.mode != "F" and not image.mode.startswith("I"):
+            return image.convert("RGB")
+        values, mode, kind = np.asarray(image), image.mode, image.format
+    if mode != "F":
+        # Pillow may read the 16 bits of PNG and PGM into 32.
+        if mode == "I" and kind not in ("PNG", "PPM"):
+            raise ValueError("integers of 32 bits, expected 8 or 16 bits")
+        values = values / _MAX_16_BITS
+    return torch.from_numpy(values.astype(np.float32)).expand(3, -1, -1)
 
 
 def channels_first(images: np.ndarray, what: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def load_weights(module: nn.Module, path: Path | str) -> None:
         FileNotFoundError: no such file.
         ValueError: a file that holds no weights, or weights that do not fit; the message has the first keys.
     """
-    state = _renamed(read_state(path), module.state_dict())
+    state = _renamed(_without_prefix(read_state(path), module.state_dict()), module.state_dict())
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -44,7 +45,7 @@ def read_state(path: Path | str) -> dict[str, Any]:
         FileNotFoundError: no such file.
         ValueError: a file that holds no weights.
     """
-    file = Path(path).expanduser()
+    file, key = _split(path)
     if not file.is_file():
         beside = [item.name for item in file.parent.iterdir()] if file.parent.is_dir() else []
         raise FileNotFoundError(f"{_OPTION}: no file {path}{did_you_mean(file.name, beside)}")
@@ -52,7 +53,34 @@ def read_state(path: Path | str) -> dict[str, Any]:
         head = opened.read(9)
     # safetensors begin with the length of their header in eight bytes, then the header, which is JSON.
     content = _read_safetensors(file) if head[8:] == b"{" else _read_pickle(file, head)
-    return _checked(_unwrapped(content), path)
+    return _checked(_unwrapped(content if key is None else _picked(content, key, file), path), path)
+
+
+def _split(path: Path | str) -> tuple[Path, str | None]:
+    """FILE and KEY of FILE:KEY; a file may have a colon in its name."""
+    file = Path(path).expanduser()
+    name, colon, key = str(file).rpartition(":")
+    return (Path(name), key) if colon and not file.is_file() and Path(name).is_file() else (file, None)
+
+
+def _picked(content: Any, key: str, file: Path) -> Any:
+    if not isinstance(content, Mapping) or not isinstance(content.get(key), (Mapping, list, tuple)):
+        names = _states(content)
+        raise ValueError(f"{_OPTION}: no state_dict {key!r} in {file}, expected one of {', '.join(names) or 'none'}")
+    return content[key]
+
+
+def _states(content: Any) -> list[str]:
+    """The keys under which a file holds state_dicts: what maps names to tensors, at least one of them."""
+    if not isinstance(content, Mapping):
+        return []
+    return [
+        str(key)
+        for key, value in content.items()
+        if isinstance(value, Mapping)
+        and not str(key).endswith("_extra_state")
+        and any(isinstance(item, Tensor) for item in value.values())
+    ]
 
 
 def _read_safetensors(file: Path) -> Any:
@@ -83,11 +111,15 @@ def _read_pickle(file: Path, head: bytes) -> Any:
         raise ValueError(f"{_OPTION}: {file} is no file of weights, {expected}") from error
 
 
-def _unwrapped(content: Any) -> Any:
+def _unwrapped(content: Any, path: Path | str) -> Any:
     for _ in range(8):  # a file may hold a list that holds itself
         if isinstance(content, (list, tuple)) and content:
             content = content[0]
         elif isinstance(content, Mapping):
+            if len(names := _states(content)) > 1:
+                raise ValueError(
+                    f"{_OPTION}: {path} holds several state_dicts, {', '.join(names)}; name one: {path}:{names[0]}"
+                )
             # A parameter may have a wrapper's name.
             inner = (content[key] for key in _WRAPPERS if isinstance(content.get(key), (Mapping, list, tuple)))
             content = next(inner, content)
@@ -104,14 +136,34 @@ def _checked(content: Any, path: Path | str) -> dict[str, Any]:
         # A module may have a state of its own, which need not be a tensor.
         if not isinstance(value, Tensor) and not str(key).endswith("_extra_state"):
             raise ValueError(f"{_OPTION}: {path} holds {key!r} of type {type(value).__name__}, {expected}")
-    return {str(key): value for key, value in content.items()}
+    state = OrderedDict((str(key), value) for key, value in content.items())
+    if isinstance(metadata := getattr(content, "_metadata", None), Mapping):
+        state._metadata = metadata  # pyright: ignore[reportAttributeAccessIssue] - torch keeps versions of modules there
+    return state
+
+
+def _without_prefix(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """``state`` without the attribute's name that Lightning puts first, where exactly the expected keys remain."""
+    prefix = next(iter(state)).partition(".")[0] + "."
+    bare = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items())
+    if not all(key.startswith(prefix) for key in state) or bare.keys() != expected.keys():
+        return state
+    if hasattr(state, "_metadata"):
+        metadata = {f"{k}.".removeprefix(prefix).removesuffix("."): v for k, v in state._metadata.items() if k}  # pyright: ignore[reportAttributeAccessIssue]
+        bare._metadata = metadata  # pyright: ignore[reportAttributeAccessIssue]
+    return bare
 
 
 def _renamed(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
     """``state`` under the names of ``expected`` where only the prefixes of wrappers differ."""
     names = {_bare(key): key for key in expected}
-    renamed = {key if key in expected else names.get(_bare(key), key): value for key, value in state.items()}
-    return renamed if len(renamed) == len(state) else state  # no two keys may become one
+    renamed = OrderedDict((key if key in expected else names.get(_bare(key), key), v) for key, v in state.items())
+    if len(renamed) != len(state):
+        return state  # no two keys may become one
+    if hasattr(state, "_metadata"):
+        metadata = {_bare(f"{key}.").removesuffix("."): value for key, value in state._metadata.items()}  # pyright: ignore[reportAttributeAccessIssue]
+        renamed._metadata = metadata  # pyright: ignore[reportAttributeAccessIssue]
+    return renamed
 
 
 def _bare(key: str) -> str:

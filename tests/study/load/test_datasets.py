@@ -144,17 +144,18 @@ def test_class_folders(tmp_path):
     picture(tmp_path / "cat" / "2.jpg")
     (tmp_path / "cat" / "notes.txt").touch()
     (tmp_path / "bird").mkdir()
-    data = load_dataset(f"imagefolder:{tmp_path}")
+    with pytest.warns(UserWarning, match=r"1 skipped.*cat/notes\.txt"):
+        data = load_dataset(f"imagefolder:{tmp_path}")
     assert (data.classes, data.ids) == (("bird", "cat", "dog"), ["cat/2.jpg", "dog/deep/1.PNG"])
     assert [(image.size, label) for image, label in listed(data)] == [((8, 6), 1), ((8, 6), 2)]
     assert data[1][0].getpixel((0, 0)) == (9, 0, 0)
 
 
 def test_a_folder_without_classes_has_no_labels(tmp_path):
-    for name in ("b.png", "a.jpg", "more/c.webp"):
+    for name in ("b.png", "a.jpg", "c.webp"):
         picture(tmp_path / name)
     data = load_dataset(f"imagefolder:{tmp_path}", resize=3)
-    assert (data.ids, data.classes) == (["a.jpg", "b.png", "more/c.webp"], None)
+    assert (data.ids, data.classes) == (["a.jpg", "b.png", "c.webp"], None)
     assert [image.size for image in listed(data)] == [(4, 3)] * 3
 
 
@@ -294,3 +295,33 @@ def test_data_that_are_not(own):
         load_dataset(f"{own}:make", split="train")
     with pytest.raises(ValueError, match="--crop: got 5, expected at most 4"):
         load_dataset("digits", resize=4, crop=5)
+
+
+def _save(path, size=(4, 4), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path, **options)
+
+
+def test_hidden_folders_are_no_classes(tmp_path):
+    for name in ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "__MACOSX/a/0.png", "a/._0.png"):
+        _save(tmp_path / name)
+    with pytest.warns(UserWarning, match=r"3 skipped.*\.ipynb_checkpoints/, __MACOSX/, a/\._0\.png"):
+        data = load_dataset(f"imagefolder:{tmp_path}")
+    assert (data.ids, data.labels, data.classes) == (["a/0.png", "b/0.png"], [0, 1], ("a", "b"))
+
+
+def test_images_beside_class_folders(tmp_path):
+    for name in ("a/0.png", "b/0.png", "preview.png"):
+        _save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"--data: .* beside folders of images, such as preview\.png beside a;"):
+        load_dataset(f"imagefolder:{tmp_path}")
+
+
+def test_endings_of_images(tmp_path):
+    for name in ("0.gif", "1.webp", "2.tif", "3.tiff", "4.GIF"):
+        _save(tmp_path / "a" / name)
+    _save(tmp_path / "a" / "5.jfif", format="JPEG")
+    (tmp_path / "a" / "notes.txt").write_text("")
+    with pytest.warns(UserWarning, match=r"1 skipped.*a/notes\.txt"):
+        data = load_dataset(f"imagefolder:{tmp_path}")
+    assert [data[i][0].size for i in range(len(data))] == [(4, 4)] * 6

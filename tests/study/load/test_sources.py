@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
+from captum_alignment.study.load._samples import Samples
 from captum_alignment.study.load._sources import Arrays, Files, Fitted, channels_first
 
 
@@ -91,3 +92,28 @@ def test_channels_first(shape):
 def test_layouts_that_are_unclear(shape, end):
     with pytest.raises(ValueError, match=f"--data: images of a: shape .*, expected .* with C 1 or 3{end}$"):
         channels_first(np.zeros(shape), "images of a")
+
+
+def test_images_of_every_mode_keep_their_values(tmp_path):
+    ramp = np.linspace(0, 1, 64).reshape(8, 8)
+    images = {
+        "16.png": Image.fromarray((ramp * 65535).astype(np.uint16)),
+        "f.tif": Image.fromarray(ramp.astype(np.float32)),
+        "p.png": Image.fromarray((ramp * 255).astype(np.uint8)).convert("P"),
+        "1.png": Image.fromarray(ramp > 0.5),
+    }
+    for name, image in images.items():
+        image.save(tmp_path / name)
+    samples = Samples(Files(tmp_path, list(images), None))
+    for sample, expected in zip((samples[i] for i in range(4)), (ramp, ramp, ramp, ramp > 0.5), strict=True):
+        assert sample.image is not None, sample.error
+        assert sample.image.shape == (3, 8, 8)
+        np.testing.assert_allclose(sample.image, np.broadcast_to(expected, (3, 8, 8)), atol=1 / 255)
+
+
+def test_values_whose_range_is_unknown_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 200, np.float32)).save(tmp_path / "f.tif")
+    Image.fromarray(np.full((4, 4), 700, np.int32)).save(tmp_path / "i.tif")
+    samples = Samples(Files(tmp_path, ["f.tif", "i.tif"], None))
+    assert "values from 200 to 200" in str(samples[0].error)
+    assert "integers of 32 bits, expected 8 or 16 bits" in str(samples[1].error)

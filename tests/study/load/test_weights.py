@@ -224,3 +224,33 @@ def test_state_that_is_no_tensor(tmp_path):
     torch.save(Counting(2, 2).state_dict(), tmp_path / "w.pt")
     load_weights(loaded, tmp_path / "w.pt")
     assert loaded.count == 3
+
+
+def test_the_versions_of_modules_are_kept(tmp_path):
+    from torchvision.models import mnasnet0_5
+
+    state = mnasnet0_5(weights=None).state_dict()
+    torch.save(state, tmp_path / "m.pt")
+    module = mnasnet0_5(weights=None)
+    load_weights(module, tmp_path / "m.pt")
+    assert equal(module.state_dict(), state)
+
+
+def test_one_of_several_state_dicts(tmp_path):
+    raw, averaged = net().state_dict(), net().state_dict()
+    path = tmp_path / "both.pt"
+    torch.save({"state_dict": raw, "state_dict_ema": averaged, "epoch": 3}, path)
+    with pytest.raises(ValueError, match=r"several state_dicts, state_dict, state_dict_ema; name one: .*:state_dict"):
+        read_state(path)
+    assert equal(read_state(f"{path}:state_dict_ema"), averaged)
+    assert equal(read_state(f"{path}:state_dict"), raw)
+    with pytest.raises(ValueError, match=r"no state_dict 'ema' in .*expected one of state_dict, state_dict_ema"):
+        read_state(f"{path}:ema")
+
+
+def test_keys_that_share_one_prefix(tmp_path):
+    state = net().state_dict()
+    torch.save({"state_dict": {f"net.{key}": value for key, value in state.items()}, "epoch": 1}, tmp_path / "l.ckpt")
+    module = net()
+    load_weights(module, tmp_path / "l.ckpt")
+    assert equal(module.state_dict(), state)
