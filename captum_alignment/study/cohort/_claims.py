@@ -16,6 +16,7 @@ from captum_alignment.study.cohort._judges import (
     nearer_than_gradient,
     rises,
 )
+from captum_alignment.study.page import LEVEL
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,30 @@ class _Claim:
 def verdicts(cohort: Cohort) -> list[Verdict]:
     """One `Verdict` per claim, in the order of the paper's figures. Only usable strengths take part."""
     found = int(cohort.usable.sum())
-    results = []
-    for claim in _CLAIMS:
-        few: Judgement = ("not testable", f"It needs at least {claim.needs} usable strengths, and there are {found}.")
-        results.append(Verdict(claim.text, claim.figure, *(claim.judge(cohort) if found >= claim.needs else few)))
-    return results
+    return [Verdict(claim.text, claim.figure, *_judge(claim, cohort, found)) for claim in _CLAIMS]
+
+
+def _judge(claim: _Claim, cohort: Cohort, found: int) -> Judgement:
+    if found < claim.needs:
+        return "not testable", f"It needs at least {claim.needs} usable strengths, and there are {found}."
+    if claim.needs > 1 and len(cohort.seeds) < 2:
+        return "not testable", "It compares trainings, and there is one training seed; --seeds 3 trains three."
+    return claim.judge(cohort)
 
 
 def basis(cohort: Cohort) -> str:
-    """What the verdicts rest on, as one sentence."""
+    """What the verdicts rest on, as two sentences."""
     models = int(cohort.usable_models[cohort.usable].sum())
-    trainings = "one training seed" if len(cohort.seeds) == 1 else f"{len(cohort.seeds)} training seeds, resampled too"
-    warning = ", so they say nothing about how another training would turn out" if len(cohort.seeds) == 1 else ""
+    trainings = "one training seed" if len(cohort.seeds) == 1 else f"{len(cohort.seeds)} training seeds"
+    compared = (
+        "Claims that compare trainings are not testable with one"
+        if len(cohort.seeds) == 1
+        else "Claims that compare trainings have the seed as their unit: Student’s t"
+    )
     return (
-        f"Verdicts come from 95 % intervals of a paired bootstrap over the {cohort.n} common samples of "
-        f"{models} usable model{'s' if models != 1 else ''} ({trainings}{warning})."
+        f"Verdicts come from {100 * LEVEL:g} % intervals, of the {cohort.n} common samples of {models} usable "
+        f"model{'s' if models != 1 else ''} ({trainings}). {compared}; those about samples within a model, a paired "
+        "bootstrap."
     )
 
 

@@ -82,6 +82,10 @@ class Cohort:
         """The median of a quantity at each of the U usable strengths, mean over seeds: (U,), replicates (B, U)."""
         return self.medians[name][self.usable].mean(axis=1), self.over_seeds(self.replicates[name])
 
+    def by_seed(self, name: str) -> Array:
+        """(R, U): the median of a quantity in each training, at the usable strengths."""
+        return self.medians[name][self.usable].T
+
     def over_seeds(self, replicates: Array) -> Array:
         """Replicates (B, S, R) as means (B, U) over resampled seeds at the usable strengths."""
         drawn = np.take_along_axis(replicates[:, self.usable], self.seed_indices[:, None, :], axis=2)

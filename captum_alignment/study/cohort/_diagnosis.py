@@ -16,7 +16,8 @@ class Link:
 
     Attributes:
         deviation: (U,) the median deviation of the margin from the straight line. correlation: (U,) the rank
-            correlation of alignment and distance; means over seeds. ``_replicates``: the same (B, U), paired.
+            correlation of alignment and distance; means over seeds. ``_replicates``: the same (B, U), paired;
+            ``_by_seed``: (R, U), before the mean.
         samples: how many there are.
     """
 
@@ -24,6 +25,8 @@ class Link:
     correlation: Array
     deviation_replicates: Array
     correlation_replicates: Array
+    deviation_by_seed: Array
+    correlation_by_seed: Array
     samples: int
 
 
@@ -36,11 +39,14 @@ def link(cohort: Cohort) -> Link | None:
         return None
     a, b, deviation = (cohort.values[name][..., kept] for name in (*pair, "deviation"))
     indices = resample(samples, len(cohort.indices))
+    medians, correlations = median(deviation)[cohort.usable].T, spearman(a, b)[cohort.usable].T
     return Link(
-        median(deviation)[cohort.usable].mean(axis=1),
-        spearman(a, b)[cohort.usable].mean(axis=1),
+        medians.mean(axis=0),
+        correlations.mean(axis=0),
         cohort.over_seeds(bootstrap_medians(deviation, indices)),
         cohort.over_seeds(bootstrap_spearman(a, b, indices)),
+        medians,
+        correlations,
         samples,
     )
 

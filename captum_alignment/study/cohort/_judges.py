@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
+from scipy.stats import rankdata
 
 from captum_alignment.study.cohort._cohort import TIMES_CHANCE, Cohort
 from captum_alignment.study.cohort._diagnosis import link
@@ -15,6 +16,7 @@ from captum_alignment.study.page import (
     bootstrap_spearman,
     fixed,
     interval,
+    mean_interval,
     number,
     resample,
     spearman,
@@ -29,42 +31,44 @@ HIGH = 0.8
 
 
 def maps_fit_their_image(cohort: Cohort) -> Judgement:
-    times, replicates = cohort.levels(TIMES_CHANCE)
-    rho, _ = cohort.levels("distance")
+    times, rho = cohort.by_seed(TIMES_CHANCE), cohort.by_seed("distance").mean(axis=0)
     least, most = int(np.argmin(rho)), int(np.argmax(rho))
-    strengths = cohort.strengths[cohort.usable]
-    low, high = _bounds(replicates[:, most] - replicates[:, least])
+    strengths, means = cohort.strengths[cohort.usable], times.mean(axis=0)
+    difference, low, high = _over_trainings(times[:, most] - times[:, least])
     return _sign(low, high), (
-        f"An image aligns {number(times[most])} times as well with its own map as with the maps of other images at "
-        f"{cohort.symbol} = {strengths[most]:g}, and {number(times[least])} times at {cohort.symbol} = "
-        f"{strengths[least]:g}; the difference is "
-        f"{fixed(times[most] - times[least])} {between(low, high)}."
+        f"An image aligns {number(means[most])} times as well with its own map as with the maps of other images at "
+        f"{cohort.symbol} = {strengths[most]:g}, and {number(means[least])} times at {cohort.symbol} = "
+        f"{strengths[least]:g}; the difference is {fixed(difference)} {between(low, high)}."
     )
 
 
 def rises(x: str, y: str, x_symbol: str | None, y_symbol: str) -> Callable[[Cohort], Judgement]:
     """Whether ``y`` rises with ``x``, shown as these symbols; None is the symbol of the strength."""
-    show = "{:g}".format if x == "strength" else number
 
     def judge(cohort: Cohort) -> Judgement:
         name = x_symbol or cohort.symbol
-        (a, a_replicates), (b, b_replicates) = _levels(cohort, x), _levels(cohort, y)
-        low, high = _bounds(spearman(a_replicates, b_replicates))
-        first, last = np.argmin(a), np.argmax(a)
+        b = cohort.by_seed(y)
+        strengths = cohort.strengths[cohort.usable]
+        # Strengths are spread over decades: their order counts.
+        a = np.broadcast_to(np.arange(len(strengths)), b.shape) if x == "strength" else cohort.by_seed(x)
+        slope, low, high = _over_trainings(_slopes(a, b))
+        of, steps = b.mean(axis=0), strengths if x == "strength" else a.mean(axis=0)
+        first, last = np.argmin(steps), np.argmax(steps)
+        per = "a step of " if x == "strength" else ""
         return _sign(low, high), (
-            f"Over {len(a)} models the rank correlation of {name} and {y_symbol} is {fixed(spearman(a, b))} "
-            f"{between(low, high)}; {y_symbol} is {number(b[first])} where {name} is smallest ({show(a[first])}) "
-            f"and {number(b[last])} where it is largest ({show(a[last])})."
+            f"Over {len(strengths)} models of each training seed the slope of {y_symbol} against {per}{name} is "
+            f"{fixed(slope, 3, sign=True)} {between(low, high, 3, sign=True)}; {y_symbol} is {number(of[first])} where "
+            f"{name} is smallest ({number(steps[first])}) and {number(of[last])} where it is largest "
+            f"({number(steps[last])})."
         )
 
     return judge
 
 
 def flattens(cohort: Cohort) -> Judgement:
-    (rho, rho_replicates), (alpha, alpha_replicates) = cohort.levels("distance"), cohort.levels("alignment")
-    order = np.argsort(rho)
-    above = _above_chord(rho[None, order], alpha[None, order])[0]
-    low, high = _bounds(_above_chord(rho_replicates[:, order], alpha_replicates[:, order]))
+    rho, alpha = cohort.by_seed("distance"), cohort.by_seed("alignment")
+    order = np.argsort(rho.mean(axis=0))
+    above, low, high = _over_trainings(_above_chord(rho[:, order], alpha[:, order]))
     return _sign(low, high), (
         "The models between the least and the most robust lie on average "
         f"{fixed(above, 3, sign=True)} {between(low, high, 3, sign=True)} in median α from the straight line between "
@@ -122,8 +126,7 @@ def more_linear_more_linked(cohort: Cohort) -> Judgement:
     found = link(cohort)
     if found is None:
         return "not testable", "Fewer than 3 samples are finite in all models."
-    rises_ = spearman(-found.deviation, found.correlation)
-    low, high = _bounds(spearman(-found.deviation_replicates, found.correlation_replicates))
+    slope, low, high = _over_trainings(_slopes(-found.deviation_by_seed, found.correlation_by_seed))
     strengths = cohort.strengths[cohort.usable]
     most, least = (
         f"{fixed(found.correlation[k])} in the {name} linear model ({cohort.symbol} = {strengths[k]:g}, median "
@@ -131,10 +134,9 @@ def more_linear_more_linked(cohort: Cohort) -> Judgement:
         for name, k in (("most", np.argmin(found.deviation)), ("least", np.argmax(found.deviation)))
     )
     return _sign(low, high), (
-        f"Over {len(strengths)} models the rank correlation of linearity and r(α, ρ) is {fixed(rises_)} "
-        f"{between(low, high)}; r(α, ρ) is {most} and {least}. With {len(strengths)} models this interval covers "
-        f"{50 * (high - low):.0f} % of the range from −1 to 1; {found.samples} of {cohort.n} samples are finite in "
-        "all of them."
+        f"Over {len(strengths)} models of each training seed the slope of r(α, ρ) against linearity is "
+        f"{fixed(slope, sign=True)} {between(low, high, sign=True)}; r(α, ρ) is {most} and {least}; "
+        f"{found.samples} of {cohort.n} samples are finite in all of them."
     )
 
 
@@ -150,11 +152,19 @@ def _bounds(replicates: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _levels(cohort: Cohort, name: str) -> tuple[Array, Array]:
-    if name != "strength":
-        return cohort.levels(name)
-    strengths = cohort.strengths[cohort.usable]
-    return strengths, np.broadcast_to(strengths, (len(cohort.indices), len(strengths)))
+def _over_trainings(values: Array) -> tuple[float, float, float]:
+    """The mean of one number per training seed (R,), and its interval by Student's t."""
+    with np.errstate(invalid="ignore"):
+        mean, low, high = mean_interval(values)
+    return float(mean), float(low), float(high)
+
+
+def _slopes(x: Array, y: Array) -> Array:
+    """The least-squares slope (R,) of y on x, both (R, U); the ranks of what has infinite entries."""
+    x, y = (v if np.isfinite(v).all() else rankdata(v, axis=-1) for v in (x, y))
+    x, y = (v - v.mean(axis=-1, keepdims=True) for v in (x, y))
+    square = (x * x).sum(axis=-1)
+    return np.divide((x * y).sum(axis=-1), square, out=np.full(len(square), np.nan), where=square > 0)
 
 
 def _median_ratio(cohort: Cohort, numerator: str, denominator: str) -> tuple[float, float, float]:

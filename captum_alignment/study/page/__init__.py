@@ -16,6 +16,7 @@ from captum_alignment.study.page._panels import (
     upto,
 )
 from captum_alignment.study.page._statistics import (
+    LEVEL,
     Array,
     bootstrap_medians,
     bootstrap_spearman,
@@ -48,6 +49,7 @@ __all__ = [
     "BLUE",
     "GREEN",
     "INK",
+    "LEVEL",
     "MUTED",
     "ORANGE",
     "PINK",

@@ -1,9 +1,13 @@
+import functools
+
 import numpy as np
 import pytest
 
-from captum_alignment.study.cohort._claims import basis, verdicts
+from captum_alignment.study.cohort._claims import _CLAIMS, basis, verdicts
 from captum_alignment.study.cohort._cohort import cohort_of
-from tests.study.conftest import make_records
+from tests.study import conftest
+
+make_records = functools.partial(conftest.make_records, seeds=(0, 1, 2))
 
 
 def statuses(records) -> dict[str, str]:
@@ -51,19 +55,18 @@ LINK = "The link of alignment and robustness is stronger in more linear models"
 
 
 @pytest.mark.parametrize(
-    ("reverse", "spread", "expected"),
-    [(False, 0.0, "supported"), (True, 0.0, "contradicted"), (False, 5.0, "not distinguishable")],
+    ("reversed_seeds", "expected"),
+    [((), "supported"), ((0, 1, 2), "contradicted"), ((1,), "not distinguishable")],
 )
-def test_the_link_is_compared_with_linearity(reverse, spread, expected):
-    """Records whose link grows with linearity; linearity reversed; and drowned in noise."""
+def test_the_link_is_compared_with_linearity(reversed_seeds, expected):
+    """Records whose link grows with linearity; linearity reversed; and in one training of three."""
     records = make_records(n=100)
-    if reverse:
-        records["deviation"] = 1 - records["deviation"]
-    records["deviation"] += spread * np.random.default_rng(0).uniform(size=len(records))
+    turned = records["training_seed"].isin(reversed_seeds)
+    records.loc[turned, "deviation"] = 1 - records["deviation"]
     verdict = next(v for v in verdicts(cohort_of(records)) if v.claim == LINK)
     assert verdict.status == expected
-    assert "Over 4 models" in verdict.evidence
-    assert "of the range from −1 to 1; 100 of 100 samples" in verdict.evidence
+    assert "Over 4 models of each training seed" in verdict.evidence
+    assert "100 of 100 samples" in verdict.evidence
 
 
 def test_the_link_uses_the_samples_that_are_finite_in_all_usable_models():
@@ -126,6 +129,48 @@ def test_the_basis_names_samples_models_and_seeds(seeds, said):
     text = basis(cohort_of(make_records(seeds=seeds)))
     assert f"60 common samples of {4 * len(seeds)} usable models" in text
     assert said in text
+
+
+def test_one_training_seed_tests_nothing_that_compares_trainings():
+    found = verdicts(cohort_of(make_records(seeds=(0,))))
+    compared = [v for v in found if "--seeds 3" in v.evidence]
+    assert len(compared) == 7
+    assert {v.status for v in compared} == {"not testable"}
+    assert {v.status for v in found if v not in compared} == {"supported"}
+
+
+def decided(effect: float, trials: int, rng) -> dict[str, float]:
+    """How often each claim that compares trainings is decided: medians with the noise of a training, 3 % of theirs."""
+    counts: dict[str, float] = {}
+    compared = [claim for claim in _CLAIMS if claim.needs > 1]
+    for _ in range(trials):
+        records = make_records(strengths=(0.0, 0.1, 1.0), n=12)
+        for name in ("distance", "linearized_robustness", "alignment", "null", "deviation"):
+            step = records["strength"].rank(method="dense") - 1
+            noise = records.groupby("model")["sample"].transform(lambda _: rng.normal(0, 0.03))
+            sign = {"null": 0, "deviation": -1}.get(name, 1)
+            spread = 1 + 0.01 * np.cos(records["sample"])  # the same images in every model
+            records[name] = spread * np.exp(sign * effect * step + noise)
+        records["excess"] = records["alignment"] - records["null"]
+        cohort = cohort_of(records)
+        for claim in compared:
+            status, _ = claim.judge(cohort)
+            counts[claim.text] = counts.get(claim.text, 0) + (status in ("supported", "contradicted")) / trials
+    return counts
+
+
+@pytest.mark.parametrize("trials", [30, pytest.param(600, marks=pytest.mark.slow)])
+def test_what_measures_nothing_is_decided_no_more_often_than_its_level(trials):
+    found = decided(0.0, trials, np.random.default_rng(0))
+    assert len(found) == 7
+    assert max(found.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+
+
+def test_what_is_there_is_found():
+    found = decided(0.2, 8, np.random.default_rng(1))
+    assert (
+        min(share for claim, share in found.items() if "flattens" not in claim and "linear models" not in claim) > 0.8
+    )
 
 
 def test_a_strength_is_left_out_with_any_of_its_models():

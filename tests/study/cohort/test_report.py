@@ -71,7 +71,7 @@ def test_collapsed_models_are_labelled_in_every_table(tmp_path):
 
 def test_one_seed_is_said_and_several_have_a_column(tmp_path):
     page = render(tmp_path, make_records())
-    assert page.text.count("one training seed") == 2
+    assert "one training seed" in page.text
     assert "<th>seed</th>" not in (tmp_path / "report.html").read_text("utf-8")
     page = render(tmp_path, make_records(seeds=(0, 1)), seeds=2)
     assert "2 training seeds" in page.text
