@@ -45,7 +45,7 @@ NOT_NEEDED = {
 
 def is_result(item) -> bool:
     """Whether users get ``item`` back and do not make it."""
-    return dataclasses.is_dataclass(item) or (inspect.isclass(item) and issubclass(item, tuple))
+    return dataclasses.is_dataclass(item) or (inspect.isclass(item) and issubclass(item, (tuple, Exception)))
 
 
 def text_of(item) -> str:

@@ -243,7 +243,7 @@ HERE: dict[str, tuple[Callable[[], Any], str]] = {
 #: How a sentence starts.
 _ARGUMENT = (
     "(forward_func|model|inputs|target|additional_forward_args|attributions|norm|internal_batch_size|bounds|attacks?"
-    "|feature_mask|candidates|steps|adversarials|analysis|others|fractions?|of|per|baseline|attribute|layers?|mode|rival)"
+    "|feature_mask|candidates|steps|adversarials|analysis|others|fractions?|of|per|baselines|attribute|layers?|mode|rival)"
     r"\b"
 )
 
