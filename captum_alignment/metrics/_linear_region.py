@@ -81,7 +81,9 @@ def linear_region(
     min(l, rho~) <= rho always.
 
     Args:
-        forward_func, inputs, target, additional_forward_args, internal_batch_size, generator: as in `linear_analysis`.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. Piecewise linear.
+        inputs: floating tensor (N, ...) or a tuple of such, one joint vector per sample.
+        target, additional_forward_args, internal_batch_size, generator: as in `linear_analysis`.
         norm: p of the perturbation, 1, 2 or inf.
         show_progress: a progress bar over the samples.
 

@@ -43,7 +43,7 @@ def certified_distance(
     for deep networks that were not trained to be certified.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier, made of affine layers,
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. Made of affine layers,
             (leaky) ReLU, clips, max and average pooling, skips and batch norm in eval mode.
         inputs: floating tensor (N, ...), or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class.
