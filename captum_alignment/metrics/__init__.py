@@ -1,8 +1,15 @@
 """Per-sample metrics, called like `captum.metrics`: functions that return a tensor (N,) or named tensors (N,)."""
 
-from captum_alignment._core._statistics import median_interval
-from captum_alignment.metrics._alignment import Alignment, AlignmentNull, alignment, alignment_null
+from captum_alignment._core._statistics import LEVEL, median_interval
+from captum_alignment.metrics._alignment import (
+    Alignment,
+    AlignmentNull,
+    alignment,
+    alignment_null,
+    alignment_null_of_maps,
+)
 from captum_alignment.metrics._deletion import DeletionCurve, deletion_curve
+from captum_alignment.metrics._exchangeability import ExchangeabilityTest, exchangeability_test
 from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecomposition, homogeneous_decomposition
 from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
 from captum_alignment.metrics._linear_region import LinearRegion, linear_region
@@ -11,9 +18,11 @@ from captum_alignment.metrics._randomization import RandomizationCheck, randomiz
 from captum_alignment.metrics._removal import remove_features
 
 __all__ = [
+    "LEVEL",
     "Alignment",
     "AlignmentNull",
     "DeletionCurve",
+    "ExchangeabilityTest",
     "HomogeneousDecomposition",
     "LinearAnalysis",
     "LinearRegion",
@@ -21,7 +30,9 @@ __all__ = [
     "RandomizationCheck",
     "alignment",
     "alignment_null",
+    "alignment_null_of_maps",
     "deletion_curve",
+    "exchangeability_test",
     "homogeneous_decomposition",
     "linear_analysis",
     "linear_region",
