@@ -9,6 +9,7 @@ from captum_alignment.metrics._alignment import (
     alignment_null_of_maps,
 )
 from captum_alignment.metrics._deletion import DeletionCurve, deletion_curve
+from captum_alignment.metrics._direction_gap import DirectionGap, direction_gap
 from captum_alignment.metrics._exchangeability import ExchangeabilityTest, exchangeability_test
 from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecomposition, homogeneous_decomposition
 from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
@@ -22,6 +23,7 @@ __all__ = [
     "Alignment",
     "AlignmentNull",
     "DeletionCurve",
+    "DirectionGap",
     "ExchangeabilityTest",
     "HomogeneousDecomposition",
     "LinearAnalysis",
@@ -32,6 +34,7 @@ __all__ = [
     "alignment_null",
     "alignment_null_of_maps",
     "deletion_curve",
+    "direction_gap",
     "exchangeability_test",
     "homogeneous_decomposition",
     "linear_analysis",
