@@ -62,7 +62,7 @@ def exchangeability_test(
     Args:
         inputs, attributions, norm: as in `alignment`.
         labels: (N,), the class of each map: the predicted one where a map explains the prediction.
-        permutations: so many are drawn; the smallest p is 1 / (permutations + 1).
+        permutations: so many are drawn; the smallest p is 1 / (permutations + 1). 0: no p (NaN), ``z`` alone.
         generator: of the permutations; None is a fixed private one.
 
     Raises:
@@ -74,7 +74,7 @@ def exchangeability_test(
     >>> exchangeability_test(images, images, torch.arange(60) % 3).p_value
     0.001
     """
-    check_count("permutations", permutations)
+    check_count("permutations", permutations, least=0)
     norm = check_norm(norm)
     points, maps = gram_factors(inputs, attributions, norm)
     classes = _as_labels(labels, len(points)).to(points.device)
@@ -99,7 +99,7 @@ def exchangeability_test(
         permuted += _permuted_sums(scores, permutations, generator)
     if excess.isnan().all():
         raise ValueError("labels: got no class with two samples that have maps, expected one to permute them in")
-    p_value = (1 + int((permuted >= own - tolerance).sum())) / (1 + permutations)
+    p_value = (1 + int((permuted >= own - tolerance).sum())) / (1 + permutations) if permutations else torch.nan
     return ExchangeabilityTest(p_value, excess, variance)
 
 
@@ -125,4 +125,4 @@ def _permuted_sums(scores: Tensor, count: int, generator: torch.Generator) -> Te
         keys = torch.rand(min(size, count - start), n, generator=generator, device=generator.device)
         drawn = scores[torch.arange(n, device=scores.device), keys.argsort(1).to(scores.device)]
         sums.append(drawn.sum(1, dtype=torch.float64).cpu())
-    return torch.cat(sums)
+    return torch.cat(sums) if sums else torch.empty(0)

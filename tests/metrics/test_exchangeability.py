@@ -81,5 +81,6 @@ def test_bad_labels_are_named():
         exchangeability_test(images, maps, labels.float())
     with pytest.raises(TypeError, match="labels: got list"):
         exchangeability_test(images, maps, labels.tolist())  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="permutations: got 0"):
-        exchangeability_test(images, maps, labels, permutations=0)
+    with pytest.raises(ValueError, match="permutations: got -1"):
+        exchangeability_test(images, maps, labels, permutations=-1)
+    assert math.isnan(exchangeability_test(images, maps, labels, permutations=0).p_value)

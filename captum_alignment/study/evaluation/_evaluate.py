@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from captum_alignment.study.evaluation._batches import BatchSize
+from captum_alignment.study.evaluation._chance import ChanceLevels
 from captum_alignment.study.evaluation._gallery import GalleryMaps
 from captum_alignment.study.evaluation._plan import Plan, make_plan
 from captum_alignment.study.evaluation._records import (
@@ -63,8 +64,8 @@ def evaluate(
         attacks: as in `adversarial_distance`, or names out of gradient, deepfool, ddn, carlini-wagner.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
         subset: so many samples, drawn without replacement by ``seed``; None is all.
-        part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. The chance level of
-            the alignment comes from the other samples of the part, which lie far apart in the data set.
+        part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. So many are each
+            other's chance level of alignment, far apart in the data set, whatever the parts and the processes.
         batch_size: samples that go through the model at once, or "auto": large, and halved when memory ends.
         precision: "float32" leaves the model as it is; "bfloat16" and "float16" run it under autocast.
         num_workers: processes that read ahead.
@@ -101,7 +102,7 @@ def evaluate(
             part_size=part_size,
         )
         size = BatchSize(batch_size, plan.like.numel(), plan.like.device)
-        work = Work(plan, size, GalleryMaps(shown), num_workers, strict)
+        work = Work(plan, size, ChanceLevels(plan, size), GalleryMaps(shown), num_workers, strict)
         if out is None:
             if group.size > 1:
                 raise ValueError("out: got None with several processes, expected a folder, where they join their parts")

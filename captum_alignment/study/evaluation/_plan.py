@@ -1,9 +1,12 @@
 """What an evaluation is to do: the model, the samples and their parts, checked before anything is written."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +15,8 @@ from captum_alignment.study.evaluation._measure import PRECISIONS, Protocol
 from captum_alignment.study.load import Autocast, Sample, Samples
 from captum_alignment.study.store import state_hash
 
-#: Samples of one part: what a killed process loses at most, and whose maps are each other's chance level.
-_PART, _PART_OF_LARGE = 100, 32
+#: Samples of one group, whose maps are each other's chance level; and of a part, which a killed process loses at most.
+_GROUP, _GROUP_OF_LARGE = 100, 32
 _LARGE = 3 * 64 * 64
 #: So many samples are tried before a data set counts as unreadable.
 _TRIES = 16
@@ -21,7 +24,7 @@ _TRIES = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """The samples ``indices`` of a data set in ``parts`` parts, and what is measured of ``model``.
+    """The samples ``indices`` of a data set, in so many parts and groups, and what is measured of ``model``.
 
     Attributes:
         classes: how many the model has. like: an image (1, C, H, W) on the model's device, of its dtype.
@@ -33,13 +36,27 @@ class Plan:
     protocol: Protocol
     indices: list[int]
     parts: int
+    groups: int
     classes: int
     like: Tensor
     config: dict[str, Any]
 
+    def group(self, number: int) -> list[int]:
+        """The samples of a group: far apart, because neighbours in a folder are of one class."""
+        return self.indices[number :: self.groups]
+
+    def group_of(self, index: int) -> int:
+        """The group of a sample."""
+        return bisect_left(self.indices, index) % self.groups
+
     def part(self, number: int) -> list[int]:
-        """The samples of a part: far apart, because neighbours in a folder are of one class."""
-        return self.indices[number :: self.parts]
+        """The samples of a part: group after group is cut into parts, by default each into one."""
+        return self._parts[number].tolist()
+
+    @cached_property
+    def _parts(self) -> list[np.ndarray]:
+        ordered = np.concatenate([np.array(self.group(number), int) for number in range(self.groups)])
+        return np.array_split(ordered, self.parts)
 
 
 def make_plan(
@@ -71,7 +88,11 @@ def make_plan(
     like = _first(samples, indices).unsqueeze(0).to(_reference(model))
     samples.shape = tuple(like.shape[1:])
     classes = _try(runner, like)
-    size = _checked_size(part_size, like.numel())
+    group = _GROUP if like.numel() <= _LARGE else _GROUP_OF_LARGE
+    size = group if part_size is None else part_size
+    if size < 1:
+        raise ValueError(f"part_size: got {part_size}, expected at least 1, or None")
+    parts, groups = (-(-len(indices) // length) for length in (size, group))
     names = getattr(dataset, "classes", None)
     config = {
         "model": getattr(model, "__qualname__", type(model).__qualname__),
@@ -90,7 +111,7 @@ def make_plan(
         "part size": size,
     }
     protocol = Protocol(attacks=chosen, norm=norm, bounds=(low, high), candidates=candidates)
-    return Plan(runner, samples, protocol, indices, -(-len(indices) // size), classes, like, config)
+    return Plan(runner, samples, protocol, indices, parts, groups, classes, like, config)
 
 
 def _draw(n: int, subset: int | None, seed: int) -> list[int]:
@@ -101,14 +122,6 @@ def _draw(n: int, subset: int | None, seed: int) -> list[int]:
     if not 1 <= subset <= n:
         raise ValueError(f"subset: got {subset}, expected 1 to {n}, the samples there are")
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset].sort().values.tolist()
-
-
-def _checked_size(part_size: int | None, values: int) -> int:
-    if part_size is None:
-        return _PART if values <= _LARGE else _PART_OF_LARGE
-    if part_size < 1:
-        raise ValueError(f"part_size: got {part_size}, expected at least 1, or None")
-    return part_size
 
 
 def _reference(model: Any) -> Tensor:
