@@ -1,13 +1,15 @@
-"""One verdict per claim of Etmann et al. 2019, from paired-bootstrap intervals over the common samples."""
+"""One verdict per claim of Etmann et al. 2019, at a level that holds for all trainings of a study."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
 
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._judges import (
     HIGH,
     Judgement,
-    Status,
     correlated,
     flattens,
     linearized_is_close,
@@ -16,17 +18,20 @@ from captum_alignment.study.cohort._judges import (
     nearer_than_gradient,
     rises,
 )
-from captum_alignment.study.page import LEVEL
+from captum_alignment.study.page import LEVEL, PERCENT, holm
+
+Status = Literal["supported", "contradicted", "not distinguishable", "not testable"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the figure of the paper that makes it, and what this study says about it."""
+    """A claim, the figure of the paper that makes it, what this study says about it, and its p (None: no test)."""
 
     claim: str
     figure: str
     status: Status
     evidence: str
+    p: float | None = None
 
     def __str__(self) -> str:
         return f"{self.claim}: {self.status}. {self.evidence}"
@@ -43,14 +48,42 @@ class _Claim:
 def verdicts(cohort: Cohort) -> list[Verdict]:
     """One `Verdict` per claim, in the order of the paper's figures. Only usable strengths take part."""
     found = int(cohort.usable.sum())
-    return [Verdict(claim.text, claim.figure, *_judge(claim, cohort, found)) for claim in _CLAIMS]
+    judged = [(claim, _judge(claim, cohort, found)) for claim in _CLAIMS]
+    return [Verdict(claim.text, claim.figure, _status(j), j.evidence, j.p) for claim, j in judged]
+
+
+def corrected(families: Sequence[Sequence[Verdict]]) -> list[list[Verdict]]:
+    """The verdicts of several trainings on the same claims, each claim's decided ones still so after Holm's correction.
+
+    Without it, of seven trainings that do nothing one or another would support a claim in 3 studies of 10.
+    """
+    by_claim = []
+    for family in zip(*families, strict=True):
+        adjusted = holm([np.nan if verdict.p is None else verdict.p for verdict in family])
+        by_claim.append([_after_holm(v, p, len(families)) for v, p in zip(family, adjusted, strict=True)])
+    return [list(own) for own in zip(*by_claim, strict=True)]
+
+
+def _after_holm(verdict: Verdict, p: float, trainings: int) -> Verdict:
+    if verdict.status not in ("supported", "contradicted") or p <= 1 - LEVEL:
+        return verdict
+    note = f"p = {verdict.p:.2g} alone would be {verdict.status}, but not among {trainings} trainings (Holm’s {p:.2g})."
+    return replace(verdict, status="not distinguishable", evidence=f"{verdict.evidence} {note}")
+
+
+def _status(judgement: Judgement) -> Status:
+    if judgement.p is None:
+        return "not testable"
+    if not judgement.p <= 1 - LEVEL:  # NaN, too
+        return "not distinguishable"
+    return "supported" if judgement.holds else "contradicted"
 
 
 def _judge(claim: _Claim, cohort: Cohort, found: int) -> Judgement:
     if found < claim.needs:
-        return "not testable", f"It needs at least {claim.needs} usable strengths, and there are {found}."
+        return Judgement(f"It needs at least {claim.needs} usable strengths, and there are {found}.")
     if claim.needs > 1 and len(cohort.seeds) < 2:
-        return "not testable", "It compares trainings, and there is one training seed; --seeds 3 trains three."
+        return Judgement("It compares trainings, and there is one training seed; --seeds 3 trains three.")
     return claim.judge(cohort)
 
 
@@ -64,9 +97,9 @@ def basis(cohort: Cohort) -> str:
         else "Claims that compare trainings have the seed as their unit: Student’s t"
     )
     return (
-        f"Verdicts come from {100 * LEVEL:g} % intervals, of the {cohort.n} common samples of {models} usable "
+        f"Verdicts come from {PERCENT} intervals, of the {cohort.n} common samples of {models} usable "
         f"model{'s' if models != 1 else ''} ({trainings}). {compared}; those about samples within a model, a paired "
-        "bootstrap."
+        "bootstrap over samples, to whose variance that over seeds is added."
     )
 
 

@@ -3,6 +3,7 @@
 `write_page` renders a template of ``templates/`` with `Table`, `Picture` and plain values; every text is escaped.
 """
 
+from captum_alignment.study.page._estimates import Estimate, holm, over_trainings, over_trainings_and_samples
 from captum_alignment.study.page._images import gallery_figure
 from captum_alignment.study.page._page import Picture, picture, write_page
 from captum_alignment.study.page._panels import (
@@ -17,6 +18,7 @@ from captum_alignment.study.page._panels import (
 )
 from captum_alignment.study.page._statistics import (
     LEVEL,
+    PERCENT,
     Array,
     bootstrap_medians,
     bootstrap_spearman,
@@ -52,6 +54,7 @@ __all__ = [
     "LEVEL",
     "MUTED",
     "ORANGE",
+    "PERCENT",
     "PINK",
     "SPLIT",
     "STYLE",
@@ -60,6 +63,7 @@ __all__ = [
     "Array",
     "Cloud",
     "Column",
+    "Estimate",
     "Picture",
     "Table",
     "between",
@@ -69,6 +73,7 @@ __all__ = [
     "count",
     "fixed",
     "gallery_figure",
+    "holm",
     "interval",
     "labels",
     "link_axes",
@@ -76,6 +81,8 @@ __all__ = [
     "mean_interval",
     "median",
     "number",
+    "over_trainings",
+    "over_trainings_and_samples",
     "percent",
     "picture",
     "plain",

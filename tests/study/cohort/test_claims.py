@@ -3,7 +3,7 @@ import functools
 import numpy as np
 import pytest
 
-from captum_alignment.study.cohort._claims import _CLAIMS, basis, verdicts
+from captum_alignment.study.cohort._claims import _CLAIMS, _status, basis, verdicts
 from captum_alignment.study.cohort._cohort import cohort_of
 from tests.study import conftest
 
@@ -154,7 +154,7 @@ def decided(effect: float, trials: int, rng) -> dict[str, float]:
         records["excess"] = records["alignment"] - records["null"]
         cohort = cohort_of(records)
         for claim in compared:
-            status, _ = claim.judge(cohort)
+            status = _status(claim.judge(cohort))
             counts[claim.text] = counts.get(claim.text, 0) + (status in ("supported", "contradicted")) / trials
     return counts
 
