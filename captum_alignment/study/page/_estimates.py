@@ -47,8 +47,10 @@ def over_trainings_and_samples(values: ArrayLike, replicates: ArrayLike, samples
     low, high = interval(np.asarray(replicates, float).mean(axis=1))  # bounds, because a few replicates may be infinite
     of_samples, of_trainings = float(high - low) ** 2 / (2 * Z) ** 2, np.nan_to_num(trainings.error, nan=0.0) ** 2
     total = of_samples + of_trainings
+    if not 0 < total < np.inf:
+        return Estimate(trainings.value, float(np.sqrt(total)), samples - 1.0)
     spent = of_samples**2 / (samples - 1) + (of_trainings**2 / trainings.freedom if of_trainings else 0.0)
-    return Estimate(trainings.value, float(np.sqrt(total)), total**2 / spent if spent else samples - 1.0)
+    return Estimate(trainings.value, float(np.sqrt(total)), total**2 / spent)
 
 
 def holm(p_values: ArrayLike) -> Array:
