@@ -19,7 +19,7 @@ from captum_alignment.study.cohort._judges import correlated, linearized_is_clos
 from captum_alignment.study.compare import QUANTITIES
 from captum_alignment.study.page import Array, holm, mean_interval, resample, spearman, spearman_interval, wilson
 
-Draw = Callable[[np.random.Generator], object]
+Draw = Callable[[np.random.Generator], bool]
 #: Trainings differ by so much of a median, as real ones do.
 _NOISE = 0.03
 
@@ -34,11 +34,13 @@ class Kind:
 
     def error(self, trials: int, seed: int = 0) -> float:
         rng = np.random.default_rng(seed)
-        return float(np.mean([self.wrong(rng) for _ in range(trials)]))
+        return float(np.mean(np.array([self.wrong(rng) for _ in range(trials)])))
 
     def power(self, trials: int, seed: int = 1) -> float:
         rng = np.random.default_rng(seed)
-        return float("nan") if self.found is None else float(np.mean([self.found(rng) for _ in range(trials)]))
+        return (
+            float("nan") if self.found is None else float(np.mean(np.array([self.found(rng) for _ in range(trials)])))
+        )
 
 
 def outside(bounds: tuple[float, ...], true: float) -> bool:
@@ -109,8 +111,8 @@ def judged(rank_correlation: float, threshold: float) -> Draw:
 
 def family(rng: np.random.Generator) -> bool:
     """Whether one of seven trainings that do nothing is decided."""
-    p = [_CLAIMS[1].judge(trainings(0.0)(rng)).p for _ in range(7)]
-    return bool((holm(p) <= 1 - LEVEL).any())
+    judged = [_CLAIMS[1].judge(trainings(0.0)(rng)) for _ in range(7)]
+    return bool((holm([np.nan if j.p is None else j.p for j in judged]) <= 1 - LEVEL).any())
 
 
 def chance_level(sign: int) -> Draw:

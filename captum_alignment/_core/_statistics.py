@@ -17,7 +17,7 @@ def median_interval(values: Tensor, shared: Tensor | None = None) -> tuple[float
     """The median and its interval of level `LEVEL` by order statistics (Conover 1999, Section 3.2), NaN left out.
 
     The interval needs no assumption on the distribution, and infinite values are fine. Below 6 samples no two order
-    statistics reach 95 %: then it is NaN.
+    statistics reach it: then it is NaN.
 
     Args:
         values: (N,), in any unit, which is that of the result.

@@ -40,7 +40,7 @@ def _add_study(commands: Commands) -> argparse.ArgumentParser:
     add("--eval-size", type=size, metavar="N", help="held-out samples that are measured, or 'all'")
     add("--attacks", nargs="+", metavar="NAME", help=f"some of {', '.join(ATTACKS)}; or one of {', '.join(PORTFOLIOS)}")
     add("--seed", type=int, metavar="N", help="of the choice of samples and of training (default: 0)")
-    add("--seeds", type=int, metavar="N", help="train every model with that many seeds (default: 1)")
+    add("--seeds", type=int, metavar="N", help="train every model with that many seeds (default: 3)")
     add_machine_options(study)
     return study
 

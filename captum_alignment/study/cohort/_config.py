@@ -34,7 +34,7 @@ class StudyConfig:
     eval_size: int | None = 200
     attacks: tuple[str, ...] = ATTACKS
     seed: int = 0
-    seeds: int = 1
+    seeds: int = 3
     optimizer: str = "adam"
     learning_rate: float = 2e-3
     decay_every: int | None = None
