@@ -9,11 +9,9 @@ import numpy as np
 
 from captum_alignment.study.cohort._members import STANDARD
 from captum_alignment.study.compare import QUANTITIES, TIMES_CHANCE, USABLE, coordinates, times_chance
-from captum_alignment.study.evaluation import Run
+from captum_alignment.study.evaluation import BY_ATTACK, Run
 from captum_alignment.study.fit import TRAININGS
 from captum_alignment.study.page import Array, bootstrap_medians, interval, median, resample
-
-_PREFIX = "distance_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +107,7 @@ def _cohort(runs: Sequence[Run], training: str, common: Array, best: float) -> C
         of = times_chance if values == TIMES_CHANCE else lambda run: run.values(values)
         return np.array([[of(run)[np.isin(run.values("sample"), common)] for run in row] for row in grid])
 
-    names = (*QUANTITIES, *(_PREFIX + attack for attack in shared), TIMES_CHANCE)
+    names = (*QUANTITIES, *(BY_ATTACK + attack for attack in shared), TIMES_CHANCE)
     accuracy = np.array([[run.correct.mean() for run in row] for row in grid])
     values = {name: stacked(name) for name in names}
     return Cohort(training, strengths, seeds, values, accuracy, tuple(shared), best)

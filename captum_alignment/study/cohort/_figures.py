@@ -10,6 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.compare import USABLE
+from captum_alignment.study.evaluation import BY_ATTACK
 from captum_alignment.study.page import BLUE, GREEN, INK, MUTED, ORANGE, PINK, STYLE, VERMILION, WIDTH, run_style
 
 _CURVES = {
@@ -52,8 +53,8 @@ def alignment_figure(cohorts: Sequence[Cohort]) -> Figure:
 
 def _by_attack(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
     """Quantity, colour, marker and label of rho~ and of every attack's distance."""
-    for number, name in enumerate(["linearized_robustness", *(f"distance_{name}" for name in cohort.attacks)]):
-        spare = (_SPARE[number % len(_SPARE)], "X", name.removeprefix("distance_"))
+    for number, name in enumerate(["linearized_robustness", *(BY_ATTACK + name for name in cohort.attacks)]):
+        spare = (_SPARE[number % len(_SPARE)], "X", name.removeprefix(BY_ATTACK))
         yield name, *_CURVES.get(name, spare)
 
 

@@ -14,7 +14,7 @@ from captum_alignment.study.cohort._config import OPTIONS, PRESETS, StudyConfig,
 from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
 from captum_alignment.study.cohort._members import STANDARD
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
-from captum_alignment.study.evaluation import Run
+from captum_alignment.study.evaluation import Run, title
 from captum_alignment.study.fit import TRAININGS
 from captum_alignment.study.page import Column, Picture, Table, percent, picture, setting, write_page
 from captum_alignment.study.store import whole_file
@@ -26,10 +26,7 @@ _DATASET_NAMES = {
     "cifar10": "CIFAR-10",
 }
 _LEVELS = {
-    "distance": "ρ",
-    "linearized_robustness": "ρ̃",
-    "alignment": "α",
-    "null": "chance",
+    **{name: title(name) for name in ("distance", "linearized_robustness", "alignment", "null")},
     TIMES_CHANCE: "α / chance",
 }
 _ALIGNMENT = (

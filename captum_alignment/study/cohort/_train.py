@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from captum_alignment.study.cohort._members import STANDARD, Member
-from captum_alignment.study.fit import Diverged, EpochBar, Recipe, Training, fit, kept, make_recipe
+from captum_alignment.study.fit import EpochBar, Recipe, Training, fit, kept, make_recipe
 from captum_alignment.study.load import Split
 
 
@@ -71,5 +71,5 @@ def train(
 
     try:
         return kept(member.weights_file(folder), make, trained)
-    except Diverged as error:
+    except ValueError as error:
         raise ValueError(f"{member.name}: {error}") from error

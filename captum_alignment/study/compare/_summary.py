@@ -12,16 +12,13 @@ import torch
 
 from captum_alignment.metrics import median_interval
 from captum_alignment.study.compare._coordinates import COORDINATES, coordinates
-from captum_alignment.study.evaluation import Run
+from captum_alignment.study.evaluation import BY_ATTACK, COLUMNS, Run, about
 from captum_alignment.study.page import Array, class_name, mean_interval, median, spearman, spearman_interval, wilson
 
 #: Below this share of the best accuracy a model is left out: a collapsed network is never easily attacked.
 USABLE = 0.9
-#: The medians that the summary reports, besides one distance per attack.
-QUANTITIES = (
-    *("distance", "linearized_robustness", "alignment", "null", "excess", "rank", "binarized_alignment"),
-    *("direction_gap", "bias_gap", "bound", "deviation"),
-)
+#: The medians that the summary reports, besides one distance per attack: of the columns with a title.
+QUANTITIES = tuple(field.name for field in COLUMNS if about(field, "title"))
 #: alignment / null, the alignment in units of its chance level.
 TIMES_CHANCE = "times_chance"
 #: Pairs of quantities whose rank correlation over the samples of a model is reported.
@@ -69,7 +66,7 @@ def _row(run: Run) -> dict[str, Any]:
     labelled, distance = run.labelled, run.values("distance")
     row |= _share("accuracy", run.correct[labelled])
     row |= _share("found", np.isfinite(distance[~np.isnan(distance)]))
-    for name in (*QUANTITIES, *(f"distance_{attack}" for attack in run.attacks)):
+    for name in (*QUANTITIES, *(f"{BY_ATTACK}{attack}" for attack in run.attacks)):
         row |= _median(name, run.values(name))
     row |= _median(TIMES_CHANCE, times_chance(run))
     direction, bias = (np.abs(run.values(name)) for name in GAPS)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import LinearAnalysis, homogeneous_decomposition, linearity_profile
-from captum_alignment.study.evaluation._columns import BACK, BIAS, FORWARD, INPUT, RESIDUAL
+from captum_alignment.study.evaluation._columns import BACK, BIAS, BY_ATTACK, FORWARD, INPUT, RESIDUAL
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -41,7 +41,7 @@ def measure(model: Any, images: Tensor, protocol: Protocol) -> tuple[pd.DataFram
         found = adversarial_distance(
             model, images, attacks=protocol.attacks, norm=protocol.norm, bounds=protocol.bounds
         )
-    distances = found.to_dataframe().rename(columns={name: f"distance_{name}" for name in found.names})
+    distances = found.to_dataframe().rename(columns={name: f"{BY_ATTACK}{name}" for name in found.names})
     explained = explain(model, images, analysis, found.adversarials, norm=protocol.norm)
     table = pd.concat([analysis.to_dataframe(), distances, explained], axis=1).rename(columns={"target": "prediction"})
     maps = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from captum_alignment.study.store import read_weights, write_weights
@@ -21,7 +22,8 @@ def kept(path: Path, make: Callable[[], nn.Module], train: Callable[[], nn.Modul
     """
     if train is not None and not path.is_file():
         write_weights(path, train().state_dict())
-    network = make()
+    with torch.random.fork_rng(devices=[]):  # its first weights are replaced, and chance stays the caller's
+        network = make()
     try:
         network.load_state_dict(read_weights(path))
     except Exception as error:
