@@ -18,6 +18,7 @@ from captum_alignment.study.cohort._judges import (
     nearer_than_gradient,
     rises,
 )
+from captum_alignment.study.cohort._members import STANDARD
 from captum_alignment.study.page import LEVEL, PERCENT, holm
 
 Status = Literal["supported", "contradicted", "not distinguishable", "not testable"]
@@ -25,12 +26,16 @@ Status = Literal["supported", "contradicted", "not distinguishable", "not testab
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the figure of the paper that makes it, what this study says about it, and its p (None: no test)."""
+    """A claim, the figure of the paper that makes it, what this study says of it, of which training, and its p.
+
+    p is None where there is no test.
+    """
 
     claim: str
     figure: str
     status: Status
     evidence: str
+    training: str = ""
     p: float | None = None
 
     def __str__(self) -> str:
@@ -49,19 +54,20 @@ def verdicts(cohort: Cohort) -> list[Verdict]:
     """One `Verdict` per claim, in the order of the paper's figures. Only usable strengths take part."""
     found = int(cohort.usable.sum())
     judged = [(claim, _judge(claim, cohort, found)) for claim in _CLAIMS]
-    return [Verdict(claim.text, claim.figure, _status(j), j.evidence, j.p) for claim, j in judged]
+    return [Verdict(claim.text, claim.figure, _status(j), j.evidence, cohort.training, j.p) for claim, j in judged]
 
 
-def corrected(families: Sequence[Sequence[Verdict]]) -> list[list[Verdict]]:
-    """The verdicts of several trainings on the same claims, each claim's decided ones still so after Holm's correction.
+def corrected(found: Sequence[Verdict]) -> list[Verdict]:
+    """Verdicts on several trainings, of which each claim's decided ones are so after Holm's correction, too.
 
-    Without it, of seven trainings that do nothing one or another would support a claim in 3 studies of 10.
+    Without it, of seven trainings that do nothing one or another would decide a claim in 3 studies of 10.
     """
-    by_claim = []
-    for family in zip(*families, strict=True):
-        adjusted = holm([np.nan if verdict.p is None else verdict.p for verdict in family])
-        by_claim.append([_after_holm(v, p, len(families)) for v, p in zip(family, adjusted, strict=True)])
-    return [list(own) for own in zip(*by_claim, strict=True)]
+    adjusted = {}
+    for claim in dict.fromkeys(verdict.claim for verdict in found):
+        family = [k for k, verdict in enumerate(found) if verdict.claim == claim]
+        p_values = holm([np.nan if (p := found[k].p) is None else p for k in family])
+        adjusted |= {k: (p, len(family)) for k, p in zip(family, p_values, strict=True)}
+    return [_after_holm(verdict, *adjusted[k]) for k, verdict in enumerate(found)]
 
 
 def _after_holm(verdict: Verdict, p: float, trainings: int) -> Verdict:
@@ -87,17 +93,23 @@ def _judge(claim: _Claim, cohort: Cohort, found: int) -> Judgement:
     return claim.judge(cohort)
 
 
-def basis(cohort: Cohort) -> str:
+def basis(cohorts: Sequence[Cohort]) -> str:
     """What the verdicts rest on, as two sentences."""
-    models = int(cohort.usable_models[cohort.usable].sum())
-    trainings = "one training seed" if len(cohort.seeds) == 1 else f"{len(cohort.seeds)} training seeds"
+    first = cohorts[0]
+    networks = {
+        (cohort.training if strength else STANDARD, strength)
+        for cohort in cohorts
+        for strength in cohort.strengths[cohort.usable]
+    }
+    models = len(networks) * len(first.seeds)
+    trainings = "one training seed" if len(first.seeds) == 1 else f"{len(first.seeds)} training seeds"
     compared = (
         "Claims that compare trainings are not testable with one"
-        if len(cohort.seeds) == 1
+        if len(first.seeds) == 1
         else "Claims that compare trainings have the seed as their unit: Student’s t"
     )
     return (
-        f"Verdicts come from {PERCENT} intervals, of the {cohort.n} common samples of {models} usable "
+        f"Verdicts come from {PERCENT} intervals, of the {first.n} common samples of {models} usable "
         f"model{'s' if models != 1 else ''} ({trainings}). {compared}; those about samples within a model, a paired "
         "bootstrap over samples, to whose variance that over seeds is added."
     )

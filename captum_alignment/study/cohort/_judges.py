@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from captum_alignment.study.cohort._cohort import TIMES_CHANCE, Cohort
-from captum_alignment.study.cohort._diagnosis import link
-from captum_alignment.study.compare import CORRELATIONS
+from captum_alignment.study.cohort._cohort import Cohort
+from captum_alignment.study.compare import CORRELATIONS, TIMES_CHANCE
 from captum_alignment.study.page import (
     Array,
     Estimate,
@@ -16,6 +15,7 @@ from captum_alignment.study.page import (
     bootstrap_medians,
     bootstrap_spearman,
     fixed,
+    median,
     number,
     over_trainings,
     over_trainings_and_samples,
@@ -146,21 +146,25 @@ def correlated(name: str, symbols: str, threshold: float) -> Callable[[Cohort], 
 
 
 def more_linear_more_linked(cohort: Cohort) -> Judgement:
-    found = link(cohort)
-    if found is None:
-        return Judgement("Fewer than 3 samples are finite in all models.")
-    slope = over_trainings(_slopes(-found.deviation_by_seed, found.correlation_by_seed))
-    strengths = cohort.strengths[cohort.usable]
+    pair = CORRELATIONS["alignment_distance"]
+    kept = cohort.finite(*pair, "deviation")[cohort.usable].all(axis=(0, 1))
+    samples = int(kept.sum())
+    if samples < _PAIRS:
+        return Judgement(f"Fewer than {_PAIRS} samples are finite in all models.")
+    a, b, deviation = (cohort.values[name][cohort.usable][..., kept] for name in (*pair, "deviation"))
+    deviations, correlations = median(deviation).T, spearman(a, b).T
+    slope = over_trainings(_slopes(-deviations, correlations))
+    strengths, bend, linked = cohort.strengths[cohort.usable], deviations.mean(axis=0), correlations.mean(axis=0)
     most, least = (
-        f"{fixed(found.correlation[k])} in the {name} linear model ({cohort.symbol} = {strengths[k]:g}, median "
-        f"deviation of its margin from a straight line {fixed(found.deviation[k], 3)})"
-        for name, k in (("most", np.argmin(found.deviation)), ("least", np.argmax(found.deviation)))
+        f"{fixed(linked[k])} in the {name} linear model ({cohort.symbol} = {strengths[k]:g}, median deviation of its "
+        f"margin from a straight line {fixed(bend[k], 3)})"
+        for name, k in (("most", np.argmin(bend)), ("least", np.argmax(bend)))
     )
     return _above_zero(
         slope,
         f"Over {len(strengths)} models of each training seed the slope of r(α, ρ) against linearity is "
         f"{fixed(slope.value, sign=True)} {between(*slope.bounds, sign=True)}; r(α, ρ) is {most} and {least}; "
-        f"{found.samples} of {cohort.n} samples are finite in all of them.",
+        f"{samples} of {cohort.n} samples are finite in all of them.",
     )
 
 

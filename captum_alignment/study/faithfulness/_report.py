@@ -83,7 +83,8 @@ def write_report(
         faithfulness=picture(
             faithfulness_figure(table),
             "Median robustness against the area under the ROAR curve of each network’s saliency, small where it is "
-            f"faithful. Bars are {PERCENT} intervals; the grey line is a random ranking; crosses are networks left out.",
+            f"faithful. Bars are {PERCENT} intervals; the grey line is a random ranking; crosses are networks left "
+            "out.",
         ),
         alignment=picture(
             alignment_figure(table),

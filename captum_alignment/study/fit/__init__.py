@@ -11,7 +11,7 @@ from captum_alignment._optional import on_first_use
 if TYPE_CHECKING:
     from captum_alignment.study.fit._config import Retraining, Training
     from captum_alignment.study.fit._fit import Diverged, EpochBar, Recipe, count_correct, fit, fit_fresh
-    from captum_alignment.study.fit._kept import SEED, trained
+    from captum_alignment.study.fit._kept import SEED, kept
     from captum_alignment.study.fit._networks import LAYERS, NETWORKS, SmallNet, network_factory
     from captum_alignment.study.fit._recipes import make_recipe
     from captum_alignment.study.fit._trainings import TRAININGS
@@ -30,9 +30,9 @@ __all__ = [
     "count_correct",
     "fit",
     "fit_fresh",
+    "kept",
     "make_recipe",
     "network_factory",
-    "trained",
 ]
 
 # Loaded on first use: the command line reads names from here before anything that is slow is needed.
@@ -41,7 +41,7 @@ __getattr__, __dir__ = on_first_use(
     {
         "_config": ["Retraining", "Training"],
         "_fit": ["Diverged", "EpochBar", "Recipe", "count_correct", "fit", "fit_fresh"],
-        "_kept": ["SEED", "trained"],
+        "_kept": ["SEED", "kept"],
         "_networks": ["LAYERS", "NETWORKS", "SmallNet", "network_factory"],
         "_recipes": ["make_recipe"],
         "_trainings": ["TRAININGS"],

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from captum_alignment.study.cohort._claims import Verdict, basis, corrected, verdicts
-from captum_alignment.study.cohort._cohort import cohort_of
-from tests.study import conftest
+from tests.study import runs
+from tests.study.runs import cohort_of
 
-make_records = functools.partial(conftest.make_records, seeds=(0, 1, 2))
+make_records = functools.partial(runs.make_records, seeds=(0, 1, 2))
 
 
 def statuses(records) -> dict[str, str]:
@@ -127,7 +127,7 @@ def test_failed_attacks_count_as_far_and_equal_to_each_other():
 
 @pytest.mark.parametrize(("seeds", "said"), [((0,), "one training seed"), ((0, 1, 2), "3 training seeds")])
 def test_the_basis_names_samples_models_and_seeds(seeds, said):
-    text = basis(cohort_of(make_records(seeds=seeds)))
+    text = basis([cohort_of(make_records(seeds=seeds))])
     assert f"60 common samples of {4 * len(seeds)} usable models" in text
     assert said in text
 
@@ -141,12 +141,13 @@ def test_one_training_seed_tests_nothing_that_compares_trainings():
 
 
 def test_decided_verdicts_stay_so_only_after_holms_correction():
-    one = Verdict("a", "Fig. 1", "supported", "It is 1.", 0.01)
+    one = Verdict("a", "Fig. 1", "supported", "It is 1.", "pgd-l2", 0.01)
     none = replace(one, status="not testable", p=None)
-    few = corrected([[one], [replace(one, p=0.04)], [replace(one, p=0.5, status="not distinguishable")], [none]])
-    assert [family[0].status for family in few] == ["supported", *["not distinguishable"] * 2, "not testable"]
-    assert "p = 0.04 alone would be supported, but not among 4 trainings (Holm’s 0.08)" in few[1][0].evidence
-    assert corrected([[one]]) == [[one]]
+    found = corrected([one, replace(one, p=0.04), replace(one, p=0.5, status="not distinguishable"), none])
+    assert [verdict.status for verdict in found] == ["supported", *["not distinguishable"] * 2, "not testable"]
+    assert "p = 0.04 alone would be supported, but not among 4 trainings (Holm’s 0.08)" in found[1].evidence
+    other = replace(one, claim="b", p=0.04)
+    assert corrected([one, other]) == [one, other]
 
 
 def test_a_strength_is_left_out_with_any_of_its_models():
