@@ -52,7 +52,7 @@ def cohort(values: dict[str, Array], resamples: int = 300) -> Cohort:
     """A cohort of these per-sample values (S, R, n); what is not given is 1."""
     shape = next(iter(values.values())).shape
     attacks = ("ddn", "gradient")
-    names = (*QUANTITIES, *(f"distance_{name}" for name in attacks), "times_chance")
+    names = (*QUANTITIES, "map_null", *(f"distance_{name}" for name in attacks), "times_chance")
     values = {name: np.ones(shape) for name in names} | values
     made = Cohort("lipschitz", np.arange(shape[0]), np.arange(shape[1]), values, np.ones(shape[:2]), attacks, 1.0)
     made.__dict__["indices"] = resample(shape[2], resamples)  # a cached property

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from captum_alignment.study.cohort._members import STANDARD
-from captum_alignment.study.compare import QUANTITIES, TIMES_CHANCE, USABLE, coordinates, times_chance
+from captum_alignment.study.compare import QUANTITIES, TIMES_CHANCE, USABLE, coordinates, shared_by_maps, times_chance
 from captum_alignment.study.evaluation import BY_ATTACK, Run
 from captum_alignment.study.fit import TRAININGS
 from captum_alignment.study.page import Array, bootstrap_medians, interval, median, resample
@@ -61,8 +61,12 @@ class Cohort:
         return self.medians[name][self.usable].T
 
     def level(self, name: str) -> tuple[Array, Array, Array]:
-        """The mean over seeds of a quantity's medians (S,), and its 95 % interval over samples."""
-        low, high = interval(bootstrap_medians(self.values[name], self.indices).mean(axis=2))
+        """The mean over seeds of a quantity's medians (S,), and its interval over samples."""
+        values, replicates = self.values[name], bootstrap_medians(self.values[name], self.indices)
+        shared = shared_by_maps(name, values, self.values["null"], self.values["map_null"])
+        if shared is not None:
+            replicates = replicates + np.moveaxis(shared[..., self.indices].mean(axis=-1), -1, 0)
+        low, high = interval(replicates.mean(axis=2))
         return self.medians[name].mean(axis=1), low, high
 
     def finite(self, *names: str) -> Array:
@@ -97,7 +101,7 @@ def _cohort(runs: Sequence[Run], training: str, common: Array, best: float) -> C
         of = times_chance if values == TIMES_CHANCE else lambda run: run.values(values)
         return np.array([[of(run)[np.isin(run.values("sample"), common)] for run in row] for row in grid])
 
-    names = (*QUANTITIES, *(BY_ATTACK + attack for attack in shared), TIMES_CHANCE)
+    names = (*QUANTITIES, "map_null", *(BY_ATTACK + attack for attack in shared), TIMES_CHANCE)
     accuracy = np.array([[run.correct.mean() for run in row] for row in grid])
     values = {name: stacked(name) for name in names}
     return Cohort(training, strengths, seeds, values, accuracy, tuple(shared), best)

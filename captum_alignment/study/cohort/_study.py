@@ -31,7 +31,7 @@ class StudyResult:
 
     Attributes:
         records: a row per network and sample, its coordinates (training, strength, training_seed) before its numbers.
-        summary: a row per network: medians over its samples, each with its 95 % interval.
+        summary: a row per network: medians over its samples, each with its interval.
         verdicts: of every claim, training by training. basis: what they rest on. report: its path.
     """
 

@@ -4,16 +4,10 @@
 page that adds to it is filled with.
 """
 
+from captum_alignment.study.compare._chance import TIMES_CHANCE, shared_by_maps, times_chance
 from captum_alignment.study.compare._coordinates import COORDINATES, EVALUATIONS, coordinates, runs_in
 from captum_alignment.study.compare._report import page_of_runs, report, write_runs_report
-from captum_alignment.study.compare._summary import (
-    CORRELATIONS,
-    QUANTITIES,
-    TIMES_CHANCE,
-    USABLE,
-    summarise_runs,
-    times_chance,
-)
+from captum_alignment.study.compare._summary import CORRELATIONS, QUANTITIES, USABLE, summarise_runs
 
 __all__ = [
     "COORDINATES",
@@ -26,6 +20,7 @@ __all__ = [
     "page_of_runs",
     "report",
     "runs_in",
+    "shared_by_maps",
     "summarise_runs",
     "times_chance",
     "write_runs_report",

@@ -45,7 +45,7 @@ from captum_alignment.study.page._style import (
     run_style,
 )
 from captum_alignment.study.page._tables import Column, Table, count, percent, points
-from captum_alignment.study.page._text import between, class_name, fixed, number, setting
+from captum_alignment.study.page._text import between, class_name, fixed, number, p_value, setting
 
 __all__ = [
     "BLUE",
@@ -83,6 +83,7 @@ __all__ = [
     "number",
     "over_trainings",
     "over_trainings_and_samples",
+    "p_value",
     "percent",
     "picture",
     "plain",

@@ -27,6 +27,15 @@ def test_the_bootstrap_is_paired():
     np.testing.assert_allclose(replicates[:, 1] - replicates[:, 0], 0.1)
 
 
+def test_a_level_is_the_mean_over_seeds_within_its_interval():
+    cohort = cohort_of(make_records(seeds=(0, 1, 2)))
+    for name in ("alignment", "excess"):
+        middle, low, high = cohort.level(name)
+        np.testing.assert_allclose(middle, cohort.medians[name].mean(axis=1))
+        assert (low < middle).all()
+        assert (middle < high).all()
+
+
 def test_a_collapsed_network_is_not_usable_beside_the_best_of_the_study():
     assert cohort_of(make_records(accuracy=(1.0, 0.95, 0.9, 0.5))).usable.tolist() == [True, True, True, False]
     weak = make_records(strengths=(0.3,), accuracy=(0.5,))
