@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from captum_alignment.study.cli._options import (
     TRAINING,
@@ -30,6 +31,7 @@ def _add_supplement(commands: Commands) -> argparse.ArgumentParser:
     parser.set_defaults(run=_supplement, debug=False)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write to: new, empty, or of the same study")
+    add("--study", type=Path, metavar="DIR", help="take the networks, records and data of this finished study")
     add("--trainings", nargs="+", metavar="NAME", help=f"some of {', '.join(CHOICES)}")
     add("--network", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: {DEFAULTS['network']})")
     add_split_options(parser)
@@ -45,28 +47,44 @@ def _add_supplement(commands: Commands) -> argparse.ArgumentParser:
 def _supplement(arguments: argparse.Namespace) -> None:
     given = roar_options({**OWN, **vars(arguments)})
     check_seeds(given)
+    _check_study(vars(arguments))
     device = prepare(arguments)
 
     from captum_alignment.study.cli._sources import load_splits
-    from captum_alignment.study.faithfulness import run_faithfulness, verdict
+    from captum_alignment.study.faithfulness import explain_study, run_faithfulness, verdict
     from captum_alignment.study.load import as_device
     from captum_alignment.study.store import processes
 
     with processes() as group:
-        train, test, geometry = load_splits(given, None)
-        table = run_faithfulness(
-            train,
-            test,
-            out=arguments.out,
-            seeds=range(given["seeds"]),
-            absolute="signed" not in given,
-            device=as_device(device),
-            training=some(given, *TRAINING),
-            about={"data": given["data"], **geometry},
-            **some(given, "network", "trainings", "fractions"),
-        )
+        common = {
+            "out": arguments.out,
+            "fractions": given["fractions"],
+            "seeds": range(given["seeds"]),
+            "absolute": "signed" not in given,
+            "device": as_device(device),
+        }
+        if "study" in given:
+            table = explain_study(given["study"], **common, **some(given, "data_root", "download"))
+        else:
+            train, test, geometry = load_splits(given, None)
+            table = run_faithfulness(
+                train,
+                test,
+                training=some(given, *TRAINING),
+                about={"data": given["data"], **geometry},
+                **common,
+                **some(given, "network", "trainings"),
+            )
         if group.rank == 0:
             print(f"\n{verdict(table)}\n{arguments.out / 'report.html'}")
+
+
+def _check_study(given: dict[str, Any]) -> None:
+    """`ValueError` for options that a finished study has decided."""
+    own = ("trainings", "network", "data", "train_data", "train_size", "test_size", "resize", "crop", *TRAINING)
+    for name in own if "study" in given else ():
+        if name in given:
+            raise ValueError(f"--{name.replace('_', '-')}: got it beside --study, which decides it")
 
 
 COMMANDS = (_add_supplement,)

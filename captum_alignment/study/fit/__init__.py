@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from captum_alignment.study.fit._kept import SEED, kept
     from captum_alignment.study.fit._networks import LAYERS, NETWORKS, SmallNet, network_factory
     from captum_alignment.study.fit._recipes import make_recipe
-    from captum_alignment.study.fit._trainings import TRAININGS
+    from captum_alignment.study.fit._trainings import STANDARD, TRAININGS
 
 __all__ = [
     "LAYERS",
     "NETWORKS",
     "SEED",
+    "STANDARD",
     "TRAININGS",
     "Diverged",
     "EpochBar",
@@ -44,6 +45,6 @@ __getattr__, __dir__ = on_first_use(
         "_kept": ["SEED", "kept"],
         "_networks": ["LAYERS", "NETWORKS", "SmallNet", "network_factory"],
         "_recipes": ["make_recipe"],
-        "_trainings": ["TRAININGS"],
+        "_trainings": ["STANDARD", "TRAININGS"],
     },
 )

@@ -31,6 +31,8 @@ def _interpretation(targets: str) -> Method:
     )
 
 
+#: Plain training, which is every other one at strength 0.
+STANDARD = "standard"
 TRAININGS: dict[str, Method] = {
     "lipschitz": Method(
         "local Lipschitz regularization",
