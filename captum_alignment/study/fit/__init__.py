@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
-    from captum_alignment.study.fit._config import Retraining, Training
+    from captum_alignment.study.fit._config import Retraining, Training, TrainingConfig
     from captum_alignment.study.fit._fit import Diverged, EpochBar, Recipe, count_correct, fit, fit_fresh
     from captum_alignment.study.fit._kept import SEED, trained
     from captum_alignment.study.fit._networks import LAYERS, NETWORKS, SmallNet, network_factory
@@ -27,6 +27,7 @@ __all__ = [
     "Retraining",
     "SmallNet",
     "Training",
+    "TrainingConfig",
     "count_correct",
     "fit",
     "fit_fresh",
@@ -39,7 +40,7 @@ __all__ = [
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "_config": ["Retraining", "Training"],
+        "_config": ["Retraining", "Training", "TrainingConfig"],
         "_fit": ["Diverged", "EpochBar", "Recipe", "count_correct", "fit", "fit_fresh"],
         "_kept": ["SEED", "trained"],
         "_networks": ["LAYERS", "NETWORKS", "SmallNet", "network_factory"],

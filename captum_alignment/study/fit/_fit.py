@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 from typing_extensions import override  # comes with torch
 
-from captum_alignment.study.fit._config import Retraining, Training
+from captum_alignment.study.fit._config import TrainingConfig
 from captum_alignment.study.load import Split
 
 #: Images that a network is tested on at once.
@@ -39,7 +39,7 @@ class Classifier(LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        config: Training,
+        config: TrainingConfig,
         loss: Callable[[Tensor, Tensor, Tensor], Tensor] = cross_entropy,
     ) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def fit(
     network: Callable[[], nn.Module],
     recipe: Recipe,
     samples: Split,
-    config: Training,
+    config: TrainingConfig,
     *,
     seed: int,
     device: torch.device,
@@ -100,7 +100,11 @@ def fit(
 
     Raises:
         KeyboardInterrupt: stopped by the user. Diverged: the weights are not finite.
+        ValueError: augmentation for a recipe with target maps, which would no longer lie where the image shows it.
     """
+    if config.augment and recipe.maps is not None:
+        raise ValueError("augment: got True for a training with target maps, which do not move with the images")
+    augmentation = [Augmentation()] if config.augment else []
     with _quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         module = Classifier(network(), config, recipe.loss)
@@ -108,7 +112,7 @@ def fit(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=1 if device.index is None else [device.index],
             max_epochs=config.epochs,
-            callbacks=[*recipe.callbacks, *callbacks],
+            callbacks=[*augmentation, *recipe.callbacks, *callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -182,7 +186,7 @@ def augmented(images: Tensor) -> Tensor:
 def fit_fresh(
     make_model: Callable[[], nn.Module],
     split: Split,
-    retraining: Retraining,
+    config: TrainingConfig,
     *,
     seed: int,
     device: torch.device,
@@ -194,13 +198,12 @@ def fit_fresh(
     Raises:
         ValueError: the training diverged.
     """
-    recipe = Recipe([Augmentation()] if retraining.augment else [])
 
     def network() -> nn.Module:
         return make_model().train()  # what loads a model may have it in evaluation mode
 
     try:
-        return fit(network, recipe, split, retraining, seed=seed, device=device, callbacks=callbacks)
+        return fit(network, Recipe(), split, config, seed=seed, device=device, callbacks=callbacks)
     except Diverged as error:
         raise ValueError(f"{name}: the training diverged; use a smaller learning rate") from error
 
