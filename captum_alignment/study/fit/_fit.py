@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,19 +13,13 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from typing_extensions import override  # comes with torch
 
 from captum_alignment.study.fit._config import TrainingConfig
+from captum_alignment.study.fit._recipes import Loss, Recipe, cross_entropy
 from captum_alignment.study.load import Split
 
 #: Images that a network is tested on at once.
 _CHUNK = 512
 #: Pixels by which an image is shifted at most.
 _SHIFT = 4
-
-#: The loss of a batch, from its scores (N, K), images and labels.
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def cross_entropy(scores: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(scores, labels)
 
 
 class Classifier(LightningModule):
@@ -40,7 +33,7 @@ class Classifier(LightningModule):
         self,
         network: nn.Module,
         config: TrainingConfig,
-        loss: Callable[[Tensor, Tensor, Tensor], Tensor] = cross_entropy,
+        loss: Loss = cross_entropy,
     ) -> None:
         super().__init__()
         self.network = network
@@ -71,19 +64,6 @@ class Classifier(LightningModule):
 
 class Diverged(ValueError):
     """A training that ended with weights that are not finite."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What distinguishes a training from a plain one.
-
-    Attributes:
-        callbacks: that change the step. maps: a target map for each training image. loss: of a batch.
-    """
-
-    callbacks: Sequence[Callback] = ()
-    maps: Tensor | None = None
-    loss: Loss = field(default=cross_entropy)
 
 
 def fit(
