@@ -10,7 +10,7 @@ from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.cohort._claims import Verdict
-    from captum_alignment.study.cohort._config import DATASETS, OPTIONS, PRESETS, StudyConfig, make_config
+    from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, make_config
     from captum_alignment.study.cohort._evaluate import evaluate_members
     from captum_alignment.study.cohort._members import Member, make_members
     from captum_alignment.study.cohort._study import StudyResult, read_study, run_study
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATASETS",
-    "OPTIONS",
     "PRESETS",
     "Member",
     "StudyConfig",
@@ -38,7 +37,7 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_claims": ["Verdict"],
-        "_config": ["DATASETS", "OPTIONS", "PRESETS", "StudyConfig", "make_config"],
+        "_config": ["DATASETS", "PRESETS", "StudyConfig", "make_config"],
         "_evaluate": ["evaluate_members"],
         "_members": ["Member", "make_members"],
         "_study": ["StudyResult", "read_study", "run_study"],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from captum_alignment.study.cohort._claims import Verdict
 from captum_alignment.study.cohort._cohort import Cohort
-from captum_alignment.study.cohort._config import OPTIONS, PRESETS, StudyConfig, make_config
+from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
 from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
@@ -99,22 +99,17 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
 
     Empty for several trainings with strengths of their own, which the command has no options for.
     """
-    config, preset = configs[0], None
-    if len(configs) > 1 and any("strengths" in _changes(one, None) for one in configs):
+    config, several = configs[0], len(configs) > 1
+    if several and any("strengths" in _changes(one, None) for one in configs):
         return ""
-    changed = _changes(config, None)
-    for name in PRESETS if len(configs) == 1 and not set(changed) <= OPTIONS else ():
-        if set(found := _changes(config, name)) <= OPTIONS:
-            preset, changed = name, found
+    found = {preset: _changes(config, preset) for preset in ((None,) if several else (None, *PRESETS))}
+    preset = min(found, key=lambda name: len(found[name]))
     regularizers = [one.regularizer for one in configs]
     command = ["captum-alignment", "study"]
     command += ["--preset", preset] if preset else ["--dataset", config.dataset]
     command += [] if preset or regularizers == ["lipschitz"] else ["--regularizer", *regularizers]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
-    for key in [key for key in changed if key in OPTIONS]:
-        value = changed[key]
-        command += [f"--{key.replace('_', '-')}", *map(setting, value if isinstance(value, list) else [value])]
-    return shlex.join(command)
+    return shlex.join([*command, *as_options(found[preset])])
 
 
 def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:

@@ -28,13 +28,12 @@ class Work:
     plan: Plan
     batch_size: BatchSize
     gallery: GalleryMaps
-    workers: int
-    strict: bool
 
     def part(self, number: int, bar: Any) -> pd.DataFrame:
         """The records of one part, in the order of its samples."""
         indices = self.plan.part(number)
-        read = [s for batch in self.plan.samples.batches(indices, len(indices), workers=self.workers) for s in batch]
+        batches = self.plan.samples.batches(indices, len(indices), workers=self.plan.config.num_workers)
+        read = [sample for batch in batches for sample in batch]
         self._check(read)
         good = [sample for sample in read if sample.error is None]
         failed = [sample for sample in read if sample.error is not None]
@@ -50,7 +49,7 @@ class Work:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))
         frame = typed(pd.concat(tables, ignore_index=True))
-        if self.strict and frame["error"].notna().any():
+        if self.plan.config.strict and frame["error"].notna().any():
             first = frame[frame["error"].notna()].iloc[0]
             raise ValueError(f"dataset: sample {first['sample']} ({first['id']}): {first['error']}")
         return frame.sort_values("sample", ignore_index=True)
@@ -69,7 +68,7 @@ class Work:
         gradients = torch.full(images.shape, torch.nan)
         frame = pd.DataFrame(index=range(len(images)))
         if good.any():
-            table, maps = measure(self.plan.model, images[good], self.plan.protocol)
+            table, maps = measure(self.plan.model, images[good], self.plan.config)
             gradients[good.cpu()] = maps["gradient"].float()
             rows = good.nonzero().flatten().tolist()
             maps["image"] = images[good].cpu()
@@ -85,7 +84,7 @@ class Work:
         if not known.any():
             return {}
         images = torch.stack([s.image for s in samples if s.image is not None])[known]
-        found = alignment_null(images, gradients[known].to(images), norm=self.plan.protocol.norm)
+        found = alignment_null(images, gradients[known].to(images), norm=self.plan.config.norm)
         columns = {}
         for name in ("null", "excess", "rank"):
             column = torch.full((len(samples),), torch.nan, dtype=torch.float64)

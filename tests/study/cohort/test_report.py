@@ -1,11 +1,10 @@
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from captum_alignment.study.cli._main import _parser
-from captum_alignment.study.cohort import OPTIONS, Verdict, make_config
+from captum_alignment.study.cli._options import chosen, some
+from captum_alignment.study.cohort import StudyConfig, Verdict, make_config
 from captum_alignment.study.cohort._claims import basis, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
@@ -103,14 +102,15 @@ def test_infinite_medians_are_shown_as_such(tmp_path):
         {"dataset": "mnist", "seeds": 3, "train_size": None},
         {"preset": "etmann-mnist", "epochs": 2},
         {"regularizer": "pgd-l2", "seed": 4},
+        {"preset": "etmann-mnist", "decay_every": None, "seeds": 2},
+        {"optimizer": "sgd", "learning_rate": 0.01, "augment": True},
     ],
 )
 def test_the_command_in_the_report_gives_the_configuration(options):
     config = make_config(**options)
     given = vars(_parser().parse_args([*reproduce([config]).split()[1:], "--out", "x"]))
-    found: dict[str, Any] = {key: given[key] for key in ("preset", "dataset", *OPTIONS) if key in given}
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
-    (found["regularizer"],) = found.get("regularizer", ("lipschitz",))
+    found = {**some(given, "preset"), **chosen(StudyConfig, given)}
+    (found["regularizer"],) = found.get("regularizer", ["lipschitz"])
     assert make_config(**found) == config
 
 
