@@ -61,7 +61,6 @@ def write_study_report(
         **page,
         name=path.resolve().parent.name,
         dataset=_DATASET_NAMES[config.dataset],
-        attacks=config.attacks,
         seeds=config.seeds,
         train_size=train_size,
         trainings={cohort.training: TRAININGS[cohort.training] for cohort in cohorts},
