@@ -10,19 +10,17 @@ from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.fit._config import Retraining, Training, TrainingConfig
-    from captum_alignment.study.fit._fit import Diverged, EpochBar, count_correct, fit, fit_fresh
+    from captum_alignment.study.fit._fit import EpochBar, count_correct, fit, fit_fresh
     from captum_alignment.study.fit._kept import SEED, kept
-    from captum_alignment.study.fit._networks import LAYERS, NETWORKS, SmallNet, network_factory
+    from captum_alignment.study.fit._networks import NETWORKS, SmallNet, network_factory
     from captum_alignment.study.fit._recipes import Recipe
     from captum_alignment.study.fit._trainings import STANDARD, TRAININGS, make_recipe
 
 __all__ = [
-    "LAYERS",
     "NETWORKS",
     "SEED",
     "STANDARD",
     "TRAININGS",
-    "Diverged",
     "EpochBar",
     "Recipe",
     "Retraining",
@@ -42,9 +40,9 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_config": ["Retraining", "Training", "TrainingConfig"],
-        "_fit": ["Diverged", "EpochBar", "count_correct", "fit", "fit_fresh"],
+        "_fit": ["EpochBar", "count_correct", "fit", "fit_fresh"],
         "_kept": ["SEED", "kept"],
-        "_networks": ["LAYERS", "NETWORKS", "SmallNet", "network_factory"],
+        "_networks": ["NETWORKS", "SmallNet", "network_factory"],
         "_recipes": ["Recipe"],
         "_trainings": ["STANDARD", "TRAININGS", "make_recipe"],
     },

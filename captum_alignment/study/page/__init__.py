@@ -16,7 +16,6 @@ from captum_alignment.study.page._panels import (
     upto,
 )
 from captum_alignment.study.page._statistics import (
-    LEVEL,
     Array,
     bootstrap_medians,
     bootstrap_spearman,
@@ -49,7 +48,6 @@ __all__ = [
     "BLUE",
     "GREEN",
     "INK",
-    "LEVEL",
     "MUTED",
     "ORANGE",
     "PINK",

@@ -1,4 +1,4 @@
-"""Panels that the figures of a study and of a comparison share."""
+"""Panels of the figures that compare models."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,12 +33,11 @@ Limits = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """The points of one model, all finite; one that is not usable is grey and has no correlation."""
+    """The points of one model, all finite."""
 
     title: str
     x: Array
     y: Array
-    usable: bool = True
 
 
 def scatter_panels(clouds: Sequence[Cloud], pair: tuple[str, str], limits: tuple[Limits, Limits] | None) -> Figure:
@@ -55,8 +54,8 @@ def scatter_panels(clouds: Sequence[Cloud], pair: tuple[str, str], limits: tuple
                 axes.axline((0, 0), slope=1, color=MUTED, lw=0.8, ls=(0, (4, 3)))
             _points(axes, cloud, x_limits, y_limits)
             value = f"r = {float(spearman(cloud.x, cloud.y)):.2f}" if len(cloud.x) > 2 else "too few"
-            axes.set_title(cloud.title, color=INK if cloud.usable else MUTED)
-            axes.set_title(value if cloud.usable else "left out", loc="right", color=MUTED)
+            axes.set_title(cloud.title, color=INK)
+            axes.set_title(value, loc="right", color=MUTED)
             axes.set_xlim(*x_limits)
             axes.set_ylim(*y_limits)
         for axes in panels[len(clouds) :]:
@@ -68,8 +67,7 @@ def scatter_panels(clouds: Sequence[Cloud], pair: tuple[str, str], limits: tuple
 
 def _points(axes: Axes, cloud: Cloud, x_limits: Limits, y_limits: Limits) -> None:
     if len(cloud.x) <= _MANY:
-        color = BLUE if cloud.usable else "#9a9a9a"
-        axes.scatter(cloud.x, cloud.y, s=7, alpha=0.35, lw=0, color=color, rasterized=True)
+        axes.scatter(cloud.x, cloud.y, s=7, alpha=0.35, lw=0, color=BLUE, rasterized=True)
         return
     counts, x_edges, y_edges = np.histogram2d(cloud.x, cloud.y, bins=70, range=(x_limits, y_limits))
     # From below 1, so that a cell with one point is not white.

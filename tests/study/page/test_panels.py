@@ -11,11 +11,11 @@ def test_nearly_all_values_stay_below_the_limit():
     assert (low, high < 1.05 * 999) == (0.0, True)
 
 
-def test_a_cloud_says_its_correlation_or_that_it_is_left_out():
+def test_a_cloud_says_its_correlation_or_that_it_has_too_few_points():
     x = np.arange(9.0)
-    clouds = [Cloud("a", x, -x), Cloud("b", x, x, usable=False), Cloud("c", x[:2], x[:2])]
+    clouds = [Cloud("a", x, -x), Cloud("b", x, x), Cloud("c", x[:2], x[:2])]
     axes = scatter_panels(clouds, ("linearized_robustness", "alignment"), None).axes
-    assert [one.get_title(loc="right") for one in axes] == ["r = -1.00", "left out", "too few"]
+    assert [one.get_title(loc="right") for one in axes] == ["r = -1.00", "r = 1.00", "too few"]
 
 
 def test_profiles_stand_beside_the_straight_line():
@@ -30,7 +30,9 @@ def test_a_term_that_is_not_there_is_a_dash_and_the_input_has_no_shade():
     axes = Figure().subplots()
     terms_panel(axes, np.array([[0.5, 0.9], [np.nan, 0.1]]), ["0.bias"], ["a", "b"])
     assert [text.get_text() for text in axes.texts] == ["50.0", "90.0", "–", "10.0"]
-    assert np.isnan(np.ma.filled(axes.images[0].get_array(), np.nan)[0]).all()
+    shades = axes.images[0].get_array()
+    assert shades is not None
+    assert np.isnan(np.ma.filled(shades, np.nan)[0]).all()
 
 
 def test_points_of_the_link_have_their_markers():

@@ -1,12 +1,13 @@
 import pytest
 
 from captum_alignment.study.roar import DEFAULTS, roar_options
-from captum_alignment.study.roar._config import BUILT_IN, PRESETS
-from captum_alignment.study.roar._maps import BUILT_IN as MADE
+from captum_alignment.study.roar._config import METHODS, PRESETS
+from captum_alignment.study.roar._maps import BUILT_IN
 
 
-def test_the_names_are_those_that_are_made():
-    assert set(BUILT_IN) == set(MADE)
+def test_the_choices_are_attributions_that_are_made():
+    for methods in (METHODS, *(preset["methods"] for preset in PRESETS.values())):
+        assert set(methods) <= set(BUILT_IN)
 
 
 def test_options_override_the_preset_and_the_preset_the_defaults():
