@@ -5,16 +5,6 @@
 
 from captum_alignment.study.page._images import gallery_figure, show_image, show_signed
 from captum_alignment.study.page._page import Picture, picture, write_page
-from captum_alignment.study.page._panels import (
-    SPLIT,
-    Cloud,
-    link_axes,
-    link_panel,
-    profile_panels,
-    scatter_panels,
-    terms_panel,
-    upto,
-)
 from captum_alignment.study.page._statistics import (
     Array,
     bootstrap_medians,
@@ -51,12 +41,10 @@ __all__ = [
     "MUTED",
     "ORANGE",
     "PINK",
-    "SPLIT",
     "STYLE",
     "VERMILION",
     "WIDTH",
     "Array",
-    "Cloud",
     "Column",
     "Picture",
     "Table",
@@ -69,8 +57,6 @@ __all__ = [
     "gallery_figure",
     "interval",
     "labels",
-    "link_axes",
-    "link_panel",
     "mean_interval",
     "median",
     "number",
@@ -78,17 +64,13 @@ __all__ = [
     "picture",
     "plain",
     "points",
-    "profile_panels",
     "resample",
     "run_style",
-    "scatter_panels",
     "setting",
     "show_image",
     "show_signed",
     "spearman",
     "spearman_interval",
-    "terms_panel",
-    "upto",
     "wilson",
     "write_page",
 ]

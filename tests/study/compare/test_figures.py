@@ -5,13 +5,11 @@ from captum_alignment.study.compare._diagnosis_figures import run_linearity_figu
 from captum_alignment.study.compare._figures import (
     distribution_figure,
     eps_grid,
-    far_apart,
     robust_accuracy_figure,
-    run_scatter_figure,
 )
+from captum_alignment.study.compare._scatter import far_apart, run_scatter_figure
 from captum_alignment.study.compare._summary import robust_accuracy, summarise_runs
 from captum_alignment.study.evaluation import Run
-from captum_alignment.study.page import Cloud, scatter_panels
 from tests.study.runs import changed, frame, make_run, with_errors
 
 ALL = np.ones(40, dtype=bool)
@@ -71,11 +69,3 @@ def test_infinite_shares_and_medians_are_shown():
     assert [text.get_text() for text in axes.texts] == ["∞ 10 %"]
     middle = float(axes.get_lines()[0].get_xdata()[0])  # pyright: ignore[reportArgumentType, reportIndexIssue]
     assert middle in make_run(n=40).values("distance")
-
-
-def test_many_points_become_a_density():
-    rng = np.random.default_rng(0)
-    x = rng.uniform(0, 1, 6000)
-    few, many = scatter_panels([Cloud("few", x[:9], x[:9]), Cloud("many", x, x)], ("distance", "distance"), None).axes
-    assert len(few.collections[0].get_offsets()) == 9  # pyright: ignore[reportArgumentType]
-    assert float(np.sum(many.collections[0].get_array())) > 5900  # pyright: ignore[reportCallIssue, reportArgumentType]
