@@ -23,7 +23,7 @@ def test_alignments_are_the_librarys_numbers_of_signed_and_absolute_gradients():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 3, bias=False))
     found = alignments(net, images)
-    maps = net[1].weight.detach()[net(images).argmax(1)].view(images.shape)
+    maps = next(net.parameters()).detach()[net(images).argmax(1)].view(images.shape)
     for kind, of in {"signed": maps, "absolute": maps.abs()}.items():
         chance = alignment_null(images, of)
         assert found[f"{kind}_alignment"] == pytest.approx(float(chance.alignment.median()), rel=1e-2)
