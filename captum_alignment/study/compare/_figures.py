@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from captum_alignment.study.compare._coordinates import first_of_groups
 from captum_alignment.study.compare._scatter import far_apart
 from captum_alignment.study.compare._summary import robust_accuracy_over_seeds
 from captum_alignment.study.evaluation import Run
@@ -51,7 +52,7 @@ def robust_accuracy_figure(groups: Sequence[Sequence[Run]]) -> Figure:
 
     A curve is a run, or the mean over a group of runs that differ in the training seed alone.
     """
-    runs = [group[0] for group in groups]
+    runs = first_of_groups(groups)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.2 + 0.17 * -(-len(runs) // 3)), layout="constrained")
         axes = figure.subplots()

@@ -1,3 +1,4 @@
+from captum_alignment.study.compare._coordinates import first_of_groups
 from captum_alignment.study.compare._summary import by_class, summarise_runs
 from captum_alignment.study.compare._tables import class_table, summary_tables
 from tests.study.runs import make_run
@@ -19,6 +20,15 @@ def test_robust_accuracy_has_a_column_for_each_group():
     runs = [make_run(name, seed=seed) for seed, name in enumerate("abc")]
     found = summary_tables(runs, summarise_runs(runs), [runs[:2], runs[2:]])["robust-accuracy"]
     assert [column.head for column in found.columns] == ["ε", "a", "c"]
+
+
+def test_what_is_a_mean_over_seeds_says_so():
+    groups = [
+        [make_run(training="pgd-l2", strength=0.5, training_seed=seed, seed=seed) for seed in (0, 1)],
+        [make_run(training="standard", strength=0.0, training_seed=seed, seed=seed) for seed in (0, 1)],
+        [make_run("alone", training="standard", strength=0.0, training_seed=0)],
+    ]
+    assert [run.name for run in first_of_groups(groups)] == ["pgd-l2 0.5, 2 seeds", "standard, 2 seeds", "alone"]
 
 
 def test_classes_are_named_where_they_have_names():
