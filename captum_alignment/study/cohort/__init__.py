@@ -1,7 +1,6 @@
 """A study: networks trained in growing strength, evaluated on the same samples, and the paper's claims about them.
 
-`make_config` fills in what was not said, `run_study` trains, evaluates, judges and reports, `run_methods` compares
-several ways of training.
+`make_config` fills in what was not said, `run_study` trains, evaluates, judges and reports.
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ from captum_alignment._optional import on_first_use
 if TYPE_CHECKING:
     from captum_alignment.study.cohort._claims import Verdict
     from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, make_config
-    from captum_alignment.study.cohort._methods_study import run_methods
     from captum_alignment.study.cohort._study import StudyResult, run_study
 
 __all__ = [
@@ -21,7 +19,6 @@ __all__ = [
     "StudyResult",
     "Verdict",
     "make_config",
-    "run_methods",
     "run_study",
 ]
 
@@ -31,7 +28,6 @@ __getattr__, __dir__ = on_first_use(
     {
         "_claims": ["Verdict"],
         "_config": ["DATASETS", "PRESETS", "StudyConfig", "make_config"],
-        "_methods_study": ["run_methods"],
         "_study": ["StudyResult", "run_study"],
     },
 )

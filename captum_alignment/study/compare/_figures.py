@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, robust_accuracy
+from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, robust_accuracy_over_seeds
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import (
     BLUE,
@@ -50,15 +50,19 @@ def distribution_figure(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def robust_accuracy_figure(runs: Sequence[Run]) -> Figure:
-    """The share of samples that stay right (without labels: as they are) against eps, with 95 % bands."""
+def robust_accuracy_figure(groups: Sequence[Sequence[Run]]) -> Figure:
+    """The share of samples that stay right (without labels: as they are) against eps, with 95 % bands.
+
+    A curve is a run, or the mean over a group of runs that differ in the training seed alone.
+    """
+    runs = [group[0] for group in groups]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.2 + 0.17 * -(-len(runs) // 3)), layout="constrained")
         axes = figure.subplots()
         eps = eps_grid(runs, _STEPS)
         lines = []
-        for number, run in enumerate(runs):
-            curve, style = robust_accuracy(run, eps), run_style(number)
+        for number, group in enumerate(groups):
+            curve, style = robust_accuracy_over_seeds(group, eps), run_style(number)
             axes.fill_between(eps, curve["low"], curve["high"], step="post", color=style["color"], alpha=0.13, lw=0)
             lines += axes.plot(eps, curve["share"], drawstyle="steps-post", color=style["color"], ls=style["ls"])
         if eps[0] > 0:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from captum_alignment.study.compare._summary import USABLE
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import percent, setting
 
@@ -41,7 +40,7 @@ def _misleading(runs: Sequence[Run], summary: pd.DataFrame) -> list[str]:
     for run, row in zip(runs, summary.to_dict("records"), strict=True):
         same = [dataset(other) == dataset(run) for other in runs]
         best = summary["accuracy"][same].max()
-        if row["accuracy"] < USABLE * best:
+        if not row["usable"]:
             found.append(
                 f"{run.name} is right on {percent(row['accuracy'])}, the best run on this data set on {percent(best)}: "
                 "a collapsed network is never easily attacked, and its distances show no robustness."

@@ -23,7 +23,7 @@ def everything(runs):
     summary = summarise_runs(runs)
     return [
         distribution_figure(runs),
-        robust_accuracy_figure(runs),
+        robust_accuracy_figure([[run] for run in runs]),
         run_scatter_figure(runs, "linearized_distance"),
         run_scatter_figure(runs, "linearized_alignment"),
         run_split_figure(runs, summary),
@@ -53,12 +53,11 @@ def test_every_figure_can_be_drawn(runs, tmp_path):
 
 def test_curves_of_robust_accuracy_are_those_of_the_summary():
     runs = [make_run("a"), make_run("b", seed=1, scale=2)]
-    (axes,) = robust_accuracy_figure(runs).axes
-    for line, run in zip(axes.get_lines(), runs, strict=True):
+    figure = robust_accuracy_figure([[run] for run in runs])
+    for line, run in zip(figure.axes[0].get_lines(), runs, strict=True):
         x, y = map(np.asarray, line.get_data())
         np.testing.assert_allclose(y, robust_accuracy(run, x)["share"])
-    labels = [text.get_text() for text in robust_accuracy_figure(runs).legends[0].get_texts()]
-    assert labels == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_the_grid_is_logarithmic_only_where_runs_are_far_apart():

@@ -16,7 +16,7 @@ from captum_alignment.study.faithfulness._networks import (
 from captum_alignment.study.faithfulness._run import first_images
 from captum_alignment.study.fit import TRAININGS
 from captum_alignment.study.load import as_split
-from tests.study.cohort.test_report import Page
+from tests.study.pages import Page
 from tests.study.roar.known import TEST, known_network
 
 SPLIT = as_split(TEST, "test", (0, 1))
