@@ -16,7 +16,7 @@ from captum_alignment.study.cohort._judges import (
     nearer_than_gradient,
     rises,
 )
-from captum_alignment.study.cohort._members import STANDARD
+from captum_alignment.study.fit import STANDARD
 
 
 @dataclass(frozen=True)

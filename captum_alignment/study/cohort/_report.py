@@ -12,10 +12,9 @@ from captum_alignment.study.cohort._claims import Verdict
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
 from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
-from captum_alignment.study.cohort._members import STANDARD
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
-from captum_alignment.study.fit import TRAININGS
+from captum_alignment.study.fit import STANDARD, TRAININGS
 from captum_alignment.study.page import Column, Picture, Table, percent, picture, setting, write_page
 from captum_alignment.study.store import whole_file
 

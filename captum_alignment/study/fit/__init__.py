@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from captum_alignment.study.fit._kept import SEED, kept
     from captum_alignment.study.fit._networks import LAYERS, NETWORKS, SmallNet, network_factory
     from captum_alignment.study.fit._recipes import Recipe
-    from captum_alignment.study.fit._trainings import TRAININGS, make_recipe
+    from captum_alignment.study.fit._trainings import STANDARD, TRAININGS, make_recipe
 
 __all__ = [
     "LAYERS",
     "NETWORKS",
     "SEED",
+    "STANDARD",
     "TRAININGS",
     "Diverged",
     "EpochBar",
@@ -45,6 +46,6 @@ __getattr__, __dir__ = on_first_use(
         "_kept": ["SEED", "kept"],
         "_networks": ["LAYERS", "NETWORKS", "SmallNet", "network_factory"],
         "_recipes": ["Recipe"],
-        "_trainings": ["TRAININGS", "make_recipe"],
+        "_trainings": ["STANDARD", "TRAININGS", "make_recipe"],
     },
 )

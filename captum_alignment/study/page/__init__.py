@@ -3,7 +3,7 @@
 `write_page` renders a template of ``templates/`` with `Table`, `Picture` and plain values; every text is escaped.
 """
 
-from captum_alignment.study.page._images import gallery_figure
+from captum_alignment.study.page._images import gallery_figure, show_image, show_signed
 from captum_alignment.study.page._page import Picture, picture, write_page
 from captum_alignment.study.page._panels import (
     SPLIT,
@@ -85,6 +85,8 @@ __all__ = [
     "run_style",
     "scatter_panels",
     "setting",
+    "show_image",
+    "show_signed",
     "spearman",
     "spearman_interval",
     "terms_panel",
