@@ -29,7 +29,7 @@ TRAIN, VALIDATION, TEST = ((images[part], labels[part]) for part in (slice(1400)
 
 ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU, "SiLU": nn.SiLU}
 PENALTIES = {
-    "l_1 of the loss gradient": [LocalLipschitz(w, norm=math.inf, squared=False) for w in (0.03, 0.1, 0.3)],
+    "l_1 of the loss gradient": [LocalLipschitz(w, norm=math.inf, squared=False) for w in (0.1, 0.3, 1.0)],
     "squared l_2": [LocalLipschitz(w) for w in (0.1, 0.3, 1.0, 3.0)],
 }
 

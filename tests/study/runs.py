@@ -179,7 +179,8 @@ def make_records(
 def runs_of(records: pd.DataFrame) -> list[Run]:
     """The runs of the study that `make_records` made up."""
     runs = []
-    for (name, training, strength, seed), frame in records.groupby(["model", *COORDINATES], sort=False):
+    for name, frame in records.groupby("model", sort=False):
+        training, strength, seed = frame[[*COORDINATES]].iloc[0]
         config = {"dataset": "digits", "norm": 2.0, "attacks": ["ddn", "gradient"], "training": training}
         manifest = {"config": {**config, "strength": float(strength), "training_seed": int(seed)}}
         runs.append(Run(str(name), manifest, frame.drop(columns=["model", *COORDINATES]).reset_index(drop=True), {}))

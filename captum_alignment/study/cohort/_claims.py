@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from captum_alignment.metrics import LEVEL
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._judges import (
     HIGH,
@@ -18,8 +19,8 @@ from captum_alignment.study.cohort._judges import (
     nearer_than_gradient,
     rises,
 )
-from captum_alignment.study.cohort._members import STANDARD
-from captum_alignment.study.page import LEVEL, PERCENT, holm
+from captum_alignment.study.fit import STANDARD
+from captum_alignment.study.page import PERCENT, holm
 
 Status = Literal["supported", "contradicted", "not distinguishable", "not testable"]
 

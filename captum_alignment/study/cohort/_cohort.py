@@ -7,10 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from captum_alignment.study.cohort._members import STANDARD
 from captum_alignment.study.compare import QUANTITIES, TIMES_CHANCE, USABLE, coordinates, shared_by_maps, times_chance
 from captum_alignment.study.evaluation import BY_ATTACK, Run
-from captum_alignment.study.fit import TRAININGS
+from captum_alignment.study.fit import STANDARD, TRAININGS
 from captum_alignment.study.page import Array, bootstrap_medians, interval, median, resample
 
 

@@ -14,7 +14,7 @@ from captum_alignment.study.cohort._train import load_network
 from captum_alignment.study.compare import coordinates
 from captum_alignment.study.evaluation import KIND, Run, evaluate, read_run
 from captum_alignment.study.load import Split
-from captum_alignment.study.store import read_manifest, state_hash
+from captum_alignment.study.store import processes, read_manifest, state_hash
 
 _SHOWN = 6
 
@@ -34,19 +34,14 @@ def evaluate_members(
     Args:
         about: what all evaluations say beside their coordinates.
     """
-    for member in members:
-        network, out = load_network(member, make, folder), member.evaluation_folder(folder)
-        _discard_of_other_weights(out, state_hash(network.state_dict()))
-        evaluate(
-            network.to(device),
-            samples,
-            out=out,
-            attacks=attacks,
-            show_progress=True,
-            shown=first_of_classes(samples.labels),
-            about={"model": member.name, **member.coordinates, **about},
-            read=False,
-        )
+    options = {"attacks": attacks, "shown": first_of_classes(samples.labels), "show_progress": True, "read": False}
+    with processes() as group:
+        for member in members:
+            network, out = load_network(member, make, folder), member.evaluation_folder(folder)
+            weights = state_hash(network.state_dict())
+            group.from_first(lambda out=out, weights=weights: _discard_of_other_weights(out, weights))
+            said = {"model": member.name, **member.coordinates, **about}
+            evaluate(network.to(device), samples, out=out, about=said, **options)
     return [read_run(member.evaluation_folder(folder)) for member in members]
 
 

@@ -76,9 +76,11 @@ def _curve(axes: Axes, cohort: Cohort, color: str, marker: str, label: str) -> N
 
 
 def _left_out(axes: Axes, cohort: Cohort) -> None:
-    """Strengths that are not usable, as far as they lie near the others."""
+    """Strengths that are not usable, as far as they lie near those that are."""
     rho, alpha = (cohort.medians[name].mean(axis=1) for name in ("distance", "alignment"))
-    inside = ~cohort.usable & (rho < axes.get_xlim()[1] * 1.5)
+    inside = ~cohort.usable & np.isfinite(rho)
+    if cohort.usable.any():
+        inside &= rho < axes.get_xlim()[1] * 1.5
     axes.plot(rho[inside], alpha[inside], "x", color="#a8a8a8", zorder=2)
     for x, y, strength in zip(rho[inside], alpha[inside], cohort.strengths[inside], strict=True):
         _strength(axes, cohort, strength, x, y, (5, -3))

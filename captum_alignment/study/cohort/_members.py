@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_alignment.study.compare import COORDINATES, EVALUATIONS
-
-#: Plain training: strength 0 of every other one, so that they share its networks.
-STANDARD = "standard"
+from captum_alignment.study.fit import STANDARD
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ import pandas as pd
 
 from captum_alignment.study.cohort._claims import Verdict
 from captum_alignment.study.cohort._cohort import Cohort
-from captum_alignment.study.cohort._config import OPTIONS, PRESETS, StudyConfig, make_config
+from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
 from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
-from captum_alignment.study.cohort._members import STANDARD
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
-from captum_alignment.study.fit import TRAININGS
+from captum_alignment.study.fit import STANDARD, TRAININGS
 from captum_alignment.study.page import PERCENT, Column, Picture, Table, percent, picture, setting, write_page
 from captum_alignment.study.store import whole_file
 
@@ -63,7 +62,6 @@ def write_study_report(
         **page,
         name=path.resolve().parent.name,
         dataset=_DATASET_NAMES[config.dataset],
-        attacks=config.attacks,
         seeds=config.seeds,
         train_size=train_size,
         trainings={cohort.training: TRAININGS[cohort.training] for cohort in cohorts},
@@ -101,28 +99,25 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
 
     Empty for several trainings with strengths of their own, which the command has no options for.
     """
-    config, preset = configs[0], None
+    config = configs[0]
     if len(configs) > 1 and any("strengths" in _changes(one, None) for one in configs):
         return ""
-    changed = _changes(config, None)
-    for name in PRESETS if len(configs) == 1 and not set(changed) <= OPTIONS else ():
-        if set(found := _changes(config, name)) <= OPTIONS:
-            preset, changed = name, found
+    presets = (None, *PRESETS) if len(configs) == 1 else (None,)
+    found = {preset: _changes(config, preset) for preset in presets}
+    found = {preset: changed for preset, changed in found.items() if "regularizer" not in changed}
+    preset = min(found, key=lambda name: len(found[name]))
     regularizers = [one.regularizer for one in configs]
     command = ["captum-alignment", "study"]
     command += ["--preset", preset] if preset else ["--dataset", config.dataset]
     command += [] if preset or regularizers == ["lipschitz"] else ["--regularizer", *regularizers]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
-    for key in [key for key in changed if key in OPTIONS]:
-        value = changed[key]
-        command += [f"--{key.replace('_', '-')}", *map(setting, value if isinstance(value, list) else [value])]
-    return shlex.join(command)
+    return shlex.join([*command, *as_options(found[preset])])
 
 
 def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:
     """What ``config`` says otherwise than the preset, or than the defaults of its data set and regularizer."""
-    regularizer = {} if preset else {"regularizer": config.regularizer}
-    base = make_config(preset=preset, dataset=config.dataset, **regularizer).as_dict()
+    own = {"preset": preset} if preset else {"dataset": config.dataset, "regularizer": config.regularizer}
+    base = make_config(**own).as_dict()
     return {key: value for key, value in config.as_dict().items() if value != base[key]}
 
 

@@ -1,25 +1,37 @@
 """A study from start to end: train, evaluate, judge, report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from captum_alignment.study.cohort._claims import Verdict, basis, corrected, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._config import StudyConfig
 from captum_alignment.study.cohort._evaluate import evaluate_members, join_records
-from captum_alignment.study.cohort._members import make_members
+from captum_alignment.study.cohort._members import Member, make_members
 from captum_alignment.study.cohort._report import write_study_report
 from captum_alignment.study.cohort._train import train_members
 from captum_alignment.study.compare import summarise_runs
 from captum_alignment.study.evaluation import write_table
 from captum_alignment.study.fit import SmallNet
-from captum_alignment.study.load import as_device, load_data
-from captum_alignment.study.store import open_folder, write_text
+from captum_alignment.study.load import Data, as_device, load_data
+from captum_alignment.study.store import open_folder, read_manifest, write_text
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A finished study, for what builds on it: its first configuration, samples and networks, and what makes them."""
+
+    config: StudyConfig
+    data: Data
+    make: Callable[[], nn.Module]
+    members: list[Member]
+
 
 #: What the manifest of a study's folder calls it.
 STUDY = "study"
@@ -74,17 +86,8 @@ def run_study(
     )
     common, trainings = _common(configs), {one.regularizer: one.strengths for one in configs}
     first = configs[0]
-    data = load_data(
-        first.dataset,
-        train_size=first.train_size,
-        eval_size=first.eval_size,
-        seed=first.seed,
-        data_root=None if data_root is None else Path(data_root),
-        download=download,
-    )
-    channels, height, width = data.train.images.shape[1:]
-    make = partial(SmallNet, (channels, height, width), len(data.classes))
-    members = make_members(trainings, first.training_seeds)
+    data = _samples(first, data_root, download)
+    make, members = _factory(data), make_members(trainings, first.training_seeds)
     open_folder(folder, STUDY, {"trainings": {name: list(found) for name, found in trainings.items()}, **common})
     train_members(members, make, data.train, first, folder, device=target)
     about = {"dataset": first.dataset, "classes": list(data.classes)}
@@ -97,6 +100,36 @@ def run_study(
     report = folder / "report.html"
     write_study_report(report, configs, runs, summary, cohorts, found, on, len(data.train))
     return StudyResult(records, summary, found, on, report)
+
+
+def read_study(folder: str | Path, *, data_root: str | Path | None = None, download: bool = False) -> Study:
+    """The study in ``folder``; its samples are read again.
+
+    Raises:
+        ValueError: it holds none, or one of another schema. As `run_study` for its samples.
+    """
+    said = dict(read_manifest(Path(folder), STUDY, option="study")["config"])
+    trainings = {name: tuple(strengths) for name, strengths in said.pop("trainings").items()}
+    name, strengths = next(iter(trainings.items()))
+    config = StudyConfig(regularizer=name, strengths=strengths, **{**said, "attacks": tuple(said["attacks"])})
+    data = _samples(config, data_root, download)
+    return Study(config, data, _factory(data), make_members(trainings, config.training_seeds))
+
+
+def _samples(config: StudyConfig, data_root: str | Path | None, download: bool) -> Data:
+    return load_data(
+        config.dataset,
+        train_size=config.train_size,
+        eval_size=config.eval_size,
+        seed=config.seed,
+        data_root=None if data_root is None else Path(data_root),
+        download=download,
+    )
+
+
+def _factory(data: Data) -> Callable[[], nn.Module]:
+    channels, height, width = data.train.images.shape[1:]
+    return partial(SmallNet, (channels, height, width), len(data.classes))
 
 
 def _common(configs: Sequence[StudyConfig]) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback
 from torch import nn
 from tqdm import tqdm
 
-from captum_alignment.study.cohort._members import STANDARD, Member
-from captum_alignment.study.fit import EpochBar, Recipe, Training, fit, kept, make_recipe
+from captum_alignment.study.cohort._members import Member
+from captum_alignment.study.fit import STANDARD, EpochBar, Recipe, Training, fit, kept, make_recipe
 from captum_alignment.study.load import Split
+from captum_alignment.study.store import processes
 
 
 def train_members(
@@ -22,18 +24,23 @@ def train_members(
     *,
     device: torch.device,
 ) -> None:
-    """Train every member whose weights are not in ``folder`` yet, and write them there.
+    """Train every member whose weights are not in ``folder`` yet, and write them there; processes share the members.
 
     Raises:
         KeyboardInterrupt: stopped by the user; the members finished before are in the folder.
         ValueError: a training that diverged.
     """
-    missing = [member for member in members if not member.weights_file(folder).is_file()]
-    with tqdm(total=len(members) * training.epochs, desc="training", unit="epoch", dynamic_ncols=True) as bar:
+    with processes() as group, _bar(len(members) * training.epochs, group.rank == 0) as bar:
+        missing = group.from_first(lambda: [one for one in members if not one.weights_file(folder).is_file()])
         bar.update((len(members) - len(missing)) * training.epochs)
-        for member in missing:
+        for member in group.share(missing, lambda others: bar.update(len(others) * training.epochs)):
             bar.set_postfix_str(member.name)
             train(member, make, samples, training, folder, device=device, callbacks=[EpochBar(bar)])
+        group.wait()
+
+
+def _bar(total: int, show: bool) -> Any:
+    return tqdm(total=total, desc="training", unit="epoch", dynamic_ncols=True, disable=not show)
 
 
 def load_network(member: Member, make: Callable[[], nn.Module], folder: Path) -> nn.Module:

@@ -1,5 +1,7 @@
 """Where a run stands in a study: how its network was trained, at which strength, and from which seed."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,19 @@ def runs_in(folder: str | Path) -> list[Run]:
         raise ValueError(f"folder: {folder} holds a study without a finished evaluation; the same command continues it")
     # Plain training first, as its strength is 0 whatever the others are.
     return sorted(runs, key=lambda run: _place(coordinates(run)))
+
+
+def first_of_groups(groups: Sequence[Sequence[Run]]) -> list[Run]:
+    """The first of each group of runs that differ in the training seed alone, named by what all have in common."""
+    return [replace(group[0], name=_common_name(group)) for group in groups]
+
+
+def _common_name(group: Sequence[Run]) -> str:
+    at = coordinates(group[0])
+    if len(group) == 1 or not at:
+        return group[0].name
+    strength = f" {at['strength']:g}" if at["strength"] else ""
+    return f"{at['training']}{strength}, {len(group)} seeds"
 
 
 def _place(found: dict[str, Any]) -> tuple[Any, ...]:

@@ -12,8 +12,9 @@ import pandas as pd
 from captum_alignment.study.compare._coordinates import is_study, runs_in
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
-from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure, run_scatter_figure
+from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._notices import SHOWN, facts, notices, settings, versions
+from captum_alignment.study.compare._scatter import run_scatter_figure
 from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, summarise_runs
 from captum_alignment.study.compare._tables import class_table, side_by_side, summary_tables
 from captum_alignment.study.evaluation import BIAS, Run

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from captum_alignment.study.compare._coordinates import first_of_groups
 from captum_alignment.study.compare._figures import eps_grid
 from captum_alignment.study.compare._notices import DIFFERS
 from captum_alignment.study.compare._summary import BY_CLASS, QUANTITIES, by_class, robust_accuracy_over_seeds
@@ -91,7 +92,7 @@ def summary_tables(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[
 
 
 def _robust_table(groups: Sequence[Sequence[Run]]) -> Table:
-    runs = [group[0] for group in groups]
+    runs = first_of_groups(groups)
     eps = eps_grid(runs, _ROWS)
     frame = pd.DataFrame({"eps": eps})
     for number, group in enumerate(groups):

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
         about,
         title,
     )
-    from captum_alignment.study.evaluation._config import ATTACKS, PORTFOLIOS
+    from captum_alignment.study.evaluation._config import EvaluationConfig
     from captum_alignment.study.evaluation._evaluate import evaluate
-    from captum_alignment.study.evaluation._records import KIND, gallery_file, read_records, read_run, write_table
+    from captum_alignment.study.evaluation._records import KIND, read_records, read_run, write_table
     from captum_alignment.study.evaluation._run import Run
 
 __all__ = [
-    "ATTACKS",
     "BACK",
     "BIAS",
     "BY_ATTACK",
@@ -34,12 +33,11 @@ __all__ = [
     "FORWARD",
     "INPUT",
     "KIND",
-    "PORTFOLIOS",
     "RESIDUAL",
+    "EvaluationConfig",
     "Run",
     "about",
     "evaluate",
-    "gallery_file",
     "read_records",
     "read_run",
     "title",
@@ -51,9 +49,9 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_columns": ["BACK", "BIAS", "BY_ATTACK", "COLUMNS", "FORWARD", "INPUT", "RESIDUAL", "about", "title"],
-        "_config": ["ATTACKS", "PORTFOLIOS"],
+        "_config": ["EvaluationConfig"],
         "_evaluate": ["evaluate"],
-        "_records": ["KIND", "gallery_file", "read_records", "read_run", "write_table"],
+        "_records": ["KIND", "read_records", "read_run", "write_table"],
         "_run": ["Run"],
     },
 )

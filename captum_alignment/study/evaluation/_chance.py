@@ -49,7 +49,7 @@ class ChanceLevels:
         return columns
 
     def _of(self, group: Sequence[Explained]) -> dict[str, list[float]]:
-        images, norm = torch.stack([one.image for one in group]), self.plan.protocol.norm
+        images, norm = torch.stack([one.image for one in group]), self.plan.config.norm
         maps = torch.stack([one.gradient for one in group]).to(images)
         chance = alignment_null(images, maps, norm=norm)
         columns = {name: getattr(chance, name) for name in ("null", "excess", "rank")}

@@ -27,15 +27,16 @@ class Work:
 
     plan: Plan
     batch_size: BatchSize
-    chance: ChanceLevels
     gallery: GalleryMaps
-    workers: int
-    strict: bool
+
+    def __post_init__(self) -> None:
+        self._levels = ChanceLevels(self.plan, self.batch_size)
 
     def part(self, number: int, bar: Any) -> pd.DataFrame:
         """The records of one part, in the order of its samples."""
         indices = self.plan.part(number)
-        read = [s for batch in self.plan.samples.batches(indices, len(indices), workers=self.workers) for s in batch]
+        batches = self.plan.samples.batches(indices, len(indices), workers=self.plan.config.num_workers)
+        read = [sample for batch in batches for sample in batch]
         self._check(read)
         good = [sample for sample in read if sample.error is None]
         failed = [sample for sample in read if sample.error is not None]
@@ -51,7 +52,7 @@ class Work:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))
         frame = typed(pd.concat(tables, ignore_index=True))
-        if self.strict and frame["error"].notna().any():
+        if self.plan.config.strict and frame["error"].notna().any():
             first = frame[frame["error"].notna()].iloc[0]
             raise ValueError(f"dataset: sample {first['sample']} ({first['id']}): {first['error']}")
         return frame.sort_values("sample", ignore_index=True)
@@ -70,7 +71,7 @@ class Work:
         gradients = torch.full(images.shape, torch.nan)
         frame = pd.DataFrame(index=range(len(images)))
         if good.any():
-            table, maps = measure(self.plan.model, images[good], self.plan.protocol)
+            table, maps = measure(self.plan.model, images[good], self.plan.config)
             gradients[good.cpu()] = maps["gradient"].float()
             rows = good.nonzero().flatten().tolist()
             maps["image"] = images[good].cpu()
@@ -88,7 +89,7 @@ class Work:
             for sample, gradient, label in zip(samples, gradients, classes, strict=True)
             if sample.image is not None and not pd.isna(label)
         }
-        columns = self.chance.columns(explained)
+        columns = self._levels.columns(explained)
         return {name: measured["sample"].map(column).astype(float) for name, column in columns.items() if column}
 
     def _check(self, samples: Sequence[Sample]) -> None:

@@ -4,20 +4,9 @@
 """
 
 from captum_alignment.study.page._estimates import Estimate, holm, over_trainings, over_trainings_and_samples
-from captum_alignment.study.page._images import gallery_figure
+from captum_alignment.study.page._images import gallery_figure, show_image, show_signed
 from captum_alignment.study.page._page import Picture, picture, write_page
-from captum_alignment.study.page._panels import (
-    SPLIT,
-    Cloud,
-    link_axes,
-    link_panel,
-    profile_panels,
-    scatter_panels,
-    terms_panel,
-    upto,
-)
 from captum_alignment.study.page._statistics import (
-    LEVEL,
     PERCENT,
     Array,
     bootstrap_medians,
@@ -51,17 +40,14 @@ __all__ = [
     "BLUE",
     "GREEN",
     "INK",
-    "LEVEL",
     "MUTED",
     "ORANGE",
     "PERCENT",
     "PINK",
-    "SPLIT",
     "STYLE",
     "VERMILION",
     "WIDTH",
     "Array",
-    "Cloud",
     "Column",
     "Estimate",
     "Picture",
@@ -76,8 +62,6 @@ __all__ = [
     "holm",
     "interval",
     "labels",
-    "link_axes",
-    "link_panel",
     "mean_interval",
     "median",
     "number",
@@ -88,15 +72,13 @@ __all__ = [
     "picture",
     "plain",
     "points",
-    "profile_panels",
     "resample",
     "run_style",
-    "scatter_panels",
     "setting",
+    "show_image",
+    "show_signed",
     "spearman",
     "spearman_interval",
-    "terms_panel",
-    "upto",
     "wilson",
     "write_page",
 ]

@@ -45,7 +45,9 @@ def over_trainings_and_samples(values: ArrayLike, replicates: ArrayLike, samples
     """
     trainings = over_trainings(values)
     low, high = interval(np.asarray(replicates, float).mean(axis=1))  # bounds, because a few replicates may be infinite
-    of_samples, of_trainings = float(high - low) ** 2 / (2 * Z) ** 2, np.nan_to_num(trainings.error, nan=0.0) ** 2
+    with np.errstate(invalid="ignore"):  # infinite bounds leave no error
+        of_samples = float(high - low) ** 2 / (2 * Z) ** 2
+    of_trainings = np.nan_to_num(trainings.error, nan=0.0) ** 2
     total = of_samples + of_trainings
     if not 0 < total < np.inf:
         return Estimate(trainings.value, float(np.sqrt(total)), samples - 1.0)

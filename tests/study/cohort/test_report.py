@@ -1,14 +1,12 @@
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from captum_alignment.study.cli._main import _parser
-from captum_alignment.study.cohort import OPTIONS, Verdict, make_config
+from captum_alignment.study.cli._options import chosen, some
+from captum_alignment.study.cohort import StudyConfig, Verdict, make_config
 from captum_alignment.study.cohort._claims import basis, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
-from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
 from captum_alignment.study.cohort._report import drawn_groups, reproduce, write_study_report
 from captum_alignment.study.compare import summarise_runs
 from tests.study.pages import Page, table
@@ -102,14 +100,16 @@ def test_infinite_medians_are_shown_as_such(tmp_path):
         {"strengths": (0.0, 0.001), "eval_size": None, "attacks": ("ddn", "gradient")},
         {"dataset": "mnist", "seeds": 3, "train_size": None},
         {"preset": "etmann-mnist", "epochs": 2},
+        {"preset": "etmann-mnist", "decay_every": None, "seeds": 2},
+        {"preset": "etmann-mnist", "dataset": "fashion-mnist"},
+        {"optimizer": "sgd", "learning_rate": 0.01, "augment": True},
         {"regularizer": "pgd-l2", "seed": 4},
     ],
 )
 def test_the_command_in_the_report_gives_the_configuration(options):
     config = make_config(**options)
     given = vars(_parser().parse_args([*reproduce([config]).split()[1:], "--out", "x"]))
-    found: dict[str, Any] = {key: given[key] for key in ("preset", "dataset", *OPTIONS) if key in given}
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    found = {**some(given, "preset"), **chosen(StudyConfig, given)}
     (found["regularizer"],) = found.get("regularizer", ("lipschitz",))
     assert make_config(**found) == config
 
@@ -118,31 +118,3 @@ def test_the_command_of_several_trainings_is_given_where_there_is_one():
     configs = [make_config(regularizer=name, epochs=3) for name in ("lipschitz", "pgd-l2")]
     assert reproduce(configs).split()[4:] == ["--regularizer", "lipschitz", "pgd-l2", "--epochs", "3"]
     assert reproduce([configs[0], make_config(regularizer="pgd-l2", epochs=3, strengths=(0.7,))]) == ""
-
-
-def test_figures_mark_what_is_left_out():
-    cohorts = [cohort_of(make_records(accuracy=(1, 1, 1, 0.1)))]
-    texts = [text.get_text() for axes in strengths_figure(cohorts).axes for text in axes.texts]
-    assert "grey: left out" in texts
-    figure = alignment_figure(cohorts)
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert {"ρ, smallest over attacks", "ρ̃, linearized", "gradient attack", "DDN"} <= set(labels)
-    crosses = next(line for line in figure.axes[0].get_lines() if line.get_marker() == "x")
-    assert np.asarray(crosses.get_xdata()) == pytest.approx(cohorts[0].medians["distance"][3])
-
-
-def test_a_curve_for_each_training():
-    cohorts = make_cohorts(runs_of(TWO), ["lipschitz", "pgd-l2"])
-    (axes,) = alignment_figure(cohorts).axes
-    curve = next(line for line in axes.get_lines() if line.get_label() == "pgd-l2")
-    np.testing.assert_allclose(np.asarray(curve.get_xdata()), cohorts[1].medians["distance"].mean(axis=1))
-    np.testing.assert_allclose(np.asarray(curve.get_ydata()), cohorts[1].medians["alignment"].mean(axis=1))
-    assert len(strengths_figure(cohorts).axes) == 6
-
-
-def test_figures_survive_infinite_medians_and_a_single_model(tmp_path):
-    records = make_records(strengths=(0.5,))
-    records["distance_ddn"] = np.inf
-    records["distance"] = np.inf
-    for figure in (strengths_figure([cohort_of(records)]), alignment_figure([cohort_of(records)])):
-        figure.savefig(tmp_path / "figure.png")
