@@ -51,7 +51,7 @@ ATTACKS: dict[str, dict[float, Callable[[], AttackLike]]] = {
 
 
 def _thorough(norm: float) -> dict[str, AttackLike | Fallback]:
-    search = RivalSearch(norm=norm, rivals=9, reach=1.4, contenders=4, likely=3, starts=4, around=1)
+    search = RivalSearch(norm=norm, rivals=9, reach=1.4, likely=3, starts=3, hops=12)
     return {"rival-search": search, "hop-skip-jump": Fallback(DecisionSearch(norm=norm))}
 
 

@@ -46,9 +46,9 @@ def test_rivals_beyond_the_classes_change_nothing():
     def found(**options):
         return adversarial_distance(net, x, attacks=RivalSearch(**options), bounds=(-3, 4), refine=False).distance
 
-    expected = found(likely=5, rivals=5, contenders=5)
+    expected = found(likely=5, rivals=5)
     assert expected.isfinite().all()
-    assert torch.equal(found(likely=9, rivals=9, contenders=9), expected)
+    assert torch.equal(found(likely=9, rivals=9), expected)
 
 
 def forwards(net, x, **options):
@@ -78,11 +78,11 @@ def test_rivals_out_of_reach_get_no_run(reach, runs):
     assert sizes == [5] * (1 + runs * 7 + _POLISH)
 
 
-@pytest.mark.parametrize(("contenders", "runs"), [(0, 0), (1, 1), (4, 2)])
-def test_rivals_that_come_nearly_as_near_as_the_nearest_get_long_runs(contenders, runs):
+@pytest.mark.parametrize("hops", [1, 4])
+def test_the_nearest_point_s_rival_gets_hops(hops):
     x = torch.zeros(5, 4, dtype=torch.float64)
-    sizes = forwards(LINE, x, rivals=4, reach=1.5, contenders=contenders, short=7, long=11, starts=0)
-    assert sizes == [5] * (1 + 3 * 7 + runs * 11 + _POLISH)
+    sizes = forwards(LINE, x, rivals=4, reach=1.5, short=7, starts=0, hops=hops, hop=11)
+    assert sizes == [5] * (1 + 3 * 7 + hops * 11 + _POLISH)
 
 
 @pytest.mark.parametrize(("starts", "likely"), [(0, 3), (1, 1), (3, 2)])
@@ -168,7 +168,7 @@ def test_portfolios_are_ordered(zoo, mnist):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="norm: got 1"):
         RivalSearch(norm=1)
-    for name in ("rivals", "contenders", "starts", "around", "likely", "short", "long", "projections"):
+    for name in ("rivals", "starts", "hops", "likely", "short", "projections", "hop"):
         with pytest.raises(ValueError, match=f"{name}: got -1"):
             RivalSearch(**{name: -1})
     with pytest.raises(ValueError, match=r"reach: got 0\.9, expected a number"):
