@@ -52,7 +52,8 @@ class AdversarialDistance(Generic[InputsT]):
         """The share of samples (E,) whose class withstands every perturbation found up to each epsilon.
 
         A sample counts at epsilon if its nearest adversarial is farther than that. One without an adversarial has no
-        answer and does not count, at any epsilon: a model that hides its gradients is not robust.
+        answer and does not count, at any epsilon: a model that hides its gradients is not robust. One that was found in
+        spite of a ``reason`` counts as far as it was found, which may be far too large: the share is an upper bound.
 
         Args:
             epsilons: numbers that are not negative, in the norm and the units of ``distance``.

@@ -1,5 +1,6 @@
 """A search for the nearest adversarial among the nearest rivals, from the input, from far away and from itself."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ class RivalSearch(UntargetedAttack):
     class, which is then the only rival.
 
     Args:
-        norm: 2 or inf.
+        norm: 1, 2 or inf.
         rivals: at most how many rivals get a short run.
         reach: a rival gets one only if its linearized boundary is nearer than the nearest adversarial times this.
         likely: at most how many rivals get a run from each start that is not the input.
@@ -55,6 +56,8 @@ class RivalSearch(UntargetedAttack):
     >>> adversarials.shape, success.shape
     (torch.Size([5, 4]), torch.Size([5]))
     """
+
+    norms = (1, 2, math.inf)
 
     def __init__(
         self,

@@ -38,8 +38,8 @@ def around(x: Tensor, nearest: Tensor, norm: float, number: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(number)
     noise = torch.randn(x.shape[1:], generator=generator, dtype=torch.float64)
-    if norm == 2:
-        noise = noise / noise.norm()
+    if norm != math.inf:
+        noise = noise / noise.norm(norm)
     else:
         noise = noise.sign() * torch.rand(x.shape[1:], generator=generator, dtype=torch.float64)
     way, spread = _HOPS[number % len(_HOPS)]

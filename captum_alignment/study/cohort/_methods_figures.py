@@ -75,7 +75,10 @@ def shown_strength(cohort: Cohort) -> int:
 
 
 def robust_accuracies(records: pd.DataFrame, strength: float, eps: Array) -> Array:
-    """(R, E): of every training seed at ``strength``, the share of samples that are right beyond each ``eps``."""
+    """(R, E): of every training seed at ``strength``, the share of samples that are right beyond each ``eps``.
+
+    One without an adversarial has no answer and does not count.
+    """
     found = []
     columns = ("training_seed", "label", "prediction", "distance")
     seeds, labels, predictions, distances = (
@@ -83,6 +86,6 @@ def robust_accuracies(records: pd.DataFrame, strength: float, eps: Array) -> Arr
     )
     for seed in np.unique(seeds):
         mine = seeds == seed
-        reach = np.sort(distances[mine & (labels == predictions)])
+        reach = np.sort(distances[mine & (labels == predictions) & np.isfinite(distances)])
         found.append((len(reach) - np.searchsorted(reach, eps, side="right")) / mine.sum())
     return np.array(found)

@@ -64,7 +64,8 @@ def _robust_caption(cohorts: Mapping[str, Cohort]) -> str:
     return (
         "The share of samples that are predicted right and farther than ε from every adversarial that was found: means "
         "over training seeds with 95 % bands (Student’s t, point by point; none for a single seed). Of every method "
-        f"the usable strength with the largest median ρ: {shown}. A better attack lowers the curves."
+        f"the usable strength with the largest median ρ: {shown}. Where none was found a sample has no answer and does "
+        "not count. A better attack lowers the curves."
     )
 
 

@@ -141,8 +141,8 @@ def _robust_caption(runs: Sequence[Run]) -> str:
     elif unlabelled:
         what += f" (without labels, whether right or not: {', '.join(unlabelled)})"
     return (
-        f"{what}, with 95 % bands point by point. Attacks find distances from above, so a curve is an upper bound: a "
-        "better attack lowers it."
+        f"{what}, with 95 % bands point by point. Where none was found a sample has no answer and does not count. "
+        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
     )
 
 

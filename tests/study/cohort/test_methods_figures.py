@@ -16,4 +16,4 @@ def test_robust_accuracy_counts_what_is_right_and_farther_than_eps():
         }
     )
     found = robust_accuracies(frame, 1.0, np.array([0.0, 0.5, 1.5, 3.0]))
-    assert found == pytest.approx(np.array([[0.75, 0.5, 0.25, 0.25], [1.0, 0.75, 0.75, 0.0]]))
+    assert found == pytest.approx(np.array([[0.5, 0.25, 0.0, 0.0], [1.0, 0.75, 0.75, 0.0]]))
