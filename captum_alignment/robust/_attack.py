@@ -45,7 +45,7 @@ class UntargetedAttack(MinimizationAttack):
 
     @property
     def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return {1: distances.l1, 2: distances.l2}.get(self.norm, distances.linf)
+        return {1.0: distances.l1, 2.0: distances.l2}.get(self.norm, distances.linf)
 
     def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
         raise_if_kwargs(kwargs)

@@ -15,8 +15,8 @@ def to_plane(center: Tensor, normal: Tensor, height: Tensor, bounds: tuple[float
     """The shortest step from ``center`` to the plane <normal, step> = -height (N,) that stays inside ``bounds``.
 
     Where the plane is out of reach the step ends in the corner of the box nearest to it. The step has the form
-    min(t, cap) * direction; what it gains grows ever more slowly with t, so Newton's method rises to the solution. In l_1
-    it goes along the steepest coordinates, each as far as its bound.
+    min(t, cap) * direction; what it gains grows ever more slowly with t, so Newton's method rises to the solution. In
+    l_1 it goes along the steepest coordinates, each as far as its bound.
     """
     dtype = accumulation_dtype(center.dtype)
     # Relative to its largest entry, the normal neither overflows nor underflows when it is squared.
