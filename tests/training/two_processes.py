@@ -73,11 +73,13 @@ def reason(function, *args, **options):
     return "no error"
 
 
-def apart(inputs, target, **options):
-    """Loss and term in backward passes of their own."""
+def apart(inputs, target, *, ahead=False, **options):
+    """Loss and term in backward passes of their own, the term computed before or after the first."""
     model = DistributedDataParallel(net(), **options)
-    F.cross_entropy(model(inputs), target).backward()
-    training.LocalLipschitz(1.0)(model, inputs, target).backward()
+    loss = F.cross_entropy(model(inputs), target)
+    term = training.LocalLipschitz(1.0)(model, inputs, target) if ahead else None
+    loss.backward()
+    (training.LocalLipschitz(1.0)(model, inputs, target) if term is None else term).backward()
 
 
 def term_alone(inputs, target):
@@ -87,11 +89,11 @@ def term_alone(inputs, target):
     training.LocalLipschitz(1.0)(model, inputs, target).backward()
 
 
-def fabric(inputs, target, *, apart=False):
+def fabric(inputs, target, *, apart=False, **options):
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
-    host = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(process_group_backend="gloo"))
+    host = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(process_group_backend="gloo", **options))
     host.launch()
     inner = net()
     model: Any = host.setup(inner)
@@ -170,7 +172,10 @@ def main(rank, folder):
         "term alone": reason(term_alone, *half),
         "two backward passes": reason(apart, *half),
         "two backward passes, static graph": reason(apart, *half, static_graph=True),
+        "two backward passes, term ahead": reason(apart, *half, ahead=True),
+        "two backward passes, term ahead, static graph": reason(apart, *half, ahead=True, static_graph=True),
         "two backward passes, fabric": reason(fabric, *half, apart=True),
+        "two backward passes, fabric, static graph": reason(fabric, *half, apart=True, static_graph=True),
         "own graph, static": reason(own_graph, *half, static_graph=True),
         "lightning, static": reason(lightning, *half, static_graph=True),
     }
