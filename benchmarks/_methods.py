@@ -26,13 +26,14 @@ class Comparison:
     methods: dict[str, Any]
     steps: int
     batch: int
+    rate: float = 1e-3
     attacked: int = 100
     certified: int = 100
 
     def trained(self, method: Any, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         model, regularizer = self.network(), method() if callable(method) else None
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.rate)
         generator = torch.Generator().manual_seed(seed)
         for _ in range(self.steps):
             rows = torch.randint(len(self.train[0]), (self.batch,), generator=generator)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from captum_alignment import training
+from captum_alignment import metrics, training
 
 N = 12
 REGULARIZERS = {
@@ -154,6 +154,12 @@ def lightning(inputs, target, *, static_graph=False, **options):
     return module.found
 
 
+def accumulated(inputs, _target):
+    metric = metrics.RobustnessMetric()
+    metric.update(net(), inputs)
+    return metric.compute()
+
+
 def main(rank, folder):
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2")
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -167,6 +173,7 @@ def main(rank, folder):
     result["fabric"] = fabric(*half)
     result["lightning"] = lightning(*half)
     result["lightning, own forward"] = lightning(*half, forward="own", static_graph=True)
+    result["metric"] = accumulated(*half)
     result["sharded"] = sharded(*half)
     result["refused"] = {
         "term alone": reason(term_alone, *half),
