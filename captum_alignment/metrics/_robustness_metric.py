@@ -63,7 +63,7 @@ class RobustnessMetric(Metric):
         target: Any = None,
         additional_forward_args: Any = None,
     ) -> None:
-        """Adds a batch, a tensor (N, ...) or a tuple of such; arguments as of `linear_analysis`, the model in eval mode."""
+        """Adds a batch (N, ...); arguments as of `linear_analysis`, the model in eval mode."""
         analysis = linear_analysis(forward_func, inputs, target, additional_forward_args, norm=self.norm)
         found = {
             "alignment": analysis.alignment,
