@@ -66,6 +66,7 @@ from captum_alignment.training._perceptual import (
     EdgeAlignment,
     PerceptualAlignment,
     class_gradients_penalty,
+    edge_maps,
     edge_penalty,
 )
 from captum_alignment.training._regularizers import LocalLipschitz, Regularizer
@@ -109,6 +110,7 @@ __all__ = [
     "alignment_penalty",
     "class_gradients_penalty",
     "distillation_loss",
+    "edge_maps",
     "edge_penalty",
     "explainer_loss",
     "input_gradient_penalty",
