@@ -78,8 +78,10 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
             stacklevel=2,
         )
         return True
-    if whole is None or again is None or of_half is None or not (whole + again).isfinite().all():
+    if whole is None or again is None or of_half is None or not (whole + again + of_half).isfinite().all():
         return False
+    if not whole.any() and not of_half.any():
+        return False  # such as a half whose labels are all ignored
     ratio = float(whole.norm() / of_half.norm())
     random_step = bool((whole - again).norm() > tolerance * whole.norm())
     parallel = random_step or bool((whole - ratio * of_half).norm() <= tolerance * whole.norm())
