@@ -30,7 +30,8 @@ class EvaluationCallback(Callback):
         prefix: of the logged names, e.g. ``"val/"``.
 
     Raises:
-        TypeError, ValueError: numbers out of range; after a validation as `linear_analysis` and `adversarial_distance`.
+        TypeError, ValueError: numbers out of range, two callbacks with one prefix; after a validation as
+            `linear_analysis` and `adversarial_distance`.
 
     Etmann et al. (2019), Definitions 1 to 4.
 
@@ -56,6 +57,12 @@ class EvaluationCallback(Callback):
         self._linear = metrics.RobustnessMetric(norm=norm)
         self._full = metrics.RobustnessMetric(attacks=attacks, norm=norm, bounds=bounds)
         self._inputs: Any = None
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        ours: list[Any] = [c for c in trainer.callbacks if isinstance(c, EvaluationCallback)]  # pyright: ignore
+        if [c.prefix for c in ours].count(self.prefix) > 1:
+            raise ValueError(f"prefix: got {self.prefix!r} of two callbacks, expected another one for each")
 
     @override
     def on_validation_batch_start(

@@ -68,13 +68,13 @@ class Log(Callback):
         self.expected.append([float(torch.quantile(v, 0.5)) for v in values])
 
 
-def fit(callback, module=None, **options):
+def fit(*callbacks, module=None, **options):
     x = torch.rand(24, 1, 3, 3, generator=torch.Generator().manual_seed(1))
     y = torch.arange(24) % 3
     log = Log(x[:10])
     trainer = Trainer(
         accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[callback, log], **options,
+        enable_model_summary=False, callbacks=[*callbacks, log], **options,
     )  # fmt: skip
     loader = DataLoader(TensorDataset(x, y), batch_size=12)
     trainer.fit(module or Module(), loader, DataLoader(TensorDataset(x, y), batch_size=12))
@@ -95,7 +95,7 @@ def test_training_goes_on_as_without_it():
     def weights(*callbacks):
         module = Module()
         torch.manual_seed(3)
-        fit(callbacks[0] if callbacks else Callback(), module)
+        fit(*callbacks, module=module)
         return torch.cat([p.detach().flatten() for p in module.state_dict().values()])
 
     torch.testing.assert_close(weights(EvaluationCallback()), weights(), rtol=0, atol=0)
@@ -105,7 +105,7 @@ def test_names_and_scores_of_other_modules():
     callback = EvaluationCallback(
         samples=10, prefix="val/", scores=lambda module, x: module(x)["scores"], unpack=lambda batch: tuple(batch)
     )
-    log = fit(callback, Dictionary())
+    log = fit(callback, module=Dictionary())
     assert {f"val/{name}" for name in NAMES} <= set(log.logged[0])
     assert log.logged[-1]["val/alignment"] == pytest.approx(log.expected[-1][0], rel=1e-4)
 
@@ -115,7 +115,9 @@ def test_bad_input():
         options: dict[str, Any] = {name: value}
         with pytest.raises(ValueError, match=name):
             EvaluationCallback(**options)
+    with pytest.raises(ValueError, match="prefix: got '' of two callbacks"):
+        fit(EvaluationCallback(), EvaluationCallback(norm=1))
     with pytest.raises(ValueError, match="bounds"):
         fit(EvaluationCallback(distance_every=1, bounds=(0, 0.5)))
     with pytest.raises(TypeError, match="model"):
-        fit(EvaluationCallback(), Dictionary())
+        fit(EvaluationCallback(), module=Dictionary())

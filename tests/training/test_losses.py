@@ -209,6 +209,18 @@ def test_a_step_with_chance_is_compared_by_size():
         fit(Noisy(LOSSES["sum"][0]), clamped(), LipschitzRegularization(WEIGHT))
 
 
+def test_samples_that_chance_mixes_are_refused_too():
+    class Mixup(Net):
+        def training_step(self, batch, batch_idx):
+            images, labels = batch
+            order = torch.randperm(len(images))
+            scores = self(0.7 * images + 0.3 * images[order])
+            return 0.7 * F.cross_entropy(scores, labels) + 0.3 * F.cross_entropy(scores, labels[order])
+
+    with pytest.raises(ValueError, match="mixup in the step"):
+        fit(Mixup(None), clamped(), LipschitzRegularization(WEIGHT))
+
+
 def test_a_step_that_changes_its_inputs_is_named_before_the_first_step():
     class InPlace(Net):
         def training_step(self, batch, batch_idx):
