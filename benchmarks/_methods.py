@@ -1,5 +1,9 @@
-"""What the comparisons of trainings share: one short training, what is measured of it, and the table over seeds."""
+"""What the comparisons of trainings share: one short training, what is measured of it, and the table over seeds.
 
+``python -m benchmarks.bench_methods_mnist SEEDS PART …``: as many seeds, and the methods whose names contain a part.
+"""
+
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +32,7 @@ class Comparison:
     batch: int
     rate: float = 1e-3
     attacked: int = 100
-    certified: int = 100
+    certified: int = 10
 
     def trained(self, method: Any, seed: int) -> nn.Module:
         torch.manual_seed(seed)
@@ -61,16 +65,22 @@ class Comparison:
         ratio = null.alignment.median() / null.null.median()
         return [float(accuracy), *(float(values.median()) for values in medians), float(ratio)]
 
-    def run(self, seeds: int) -> None:
-        """Prints the table over the seeds done so far whenever one is complete."""
-        found: dict[str, list[list[float]]] = {name: [] for name in self.methods}
+    def run(self, seeds: int = 3, *only: str) -> None:
+        """Prints the table whenever a seed is complete; ``only`` methods whose names contain one of these parts."""
+        names = [name for name in self.methods if not only or any(part in name for part in only)]
+        found: dict[str, list[list[float]]] = {name: [] for name in names}
         for seed in range(seeds):
-            for name, method in self.methods.items():
-                found[name].append(self.measured(self.trained(method, seed)))
+            for name, rows in found.items():
+                rows.append(self.measured(self.trained(self.methods[name], seed)))
             print(f"\n{self.steps} steps of {self.batch}, {seed + 1} seeds, torch {torch.__version__}\n")
             print(f"| training | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
             for name, rows in found.items():
                 print(f"| {name} | {' | '.join(map(_cell, zip(*rows, strict=True)))} |", flush=True)
+
+
+def arguments() -> tuple[Any, ...]:
+    """Those of `Comparison.run`, from the command line."""
+    return (int(sys.argv[1]), *sys.argv[2:]) if len(sys.argv) > 1 else ()
 
 
 def _cell(values: tuple[float, ...]) -> str:

@@ -6,13 +6,12 @@ Student's 95 % intervals. A long training may rank the methods otherwise.
 """
 
 import math
-import sys
 
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from benchmarks._methods import Comparison
+from benchmarks._methods import Comparison, arguments
 from captum_alignment.training import (
     TRADES,
     EdgeAlignment,
@@ -54,9 +53,7 @@ def main() -> None:
         "PGD, l_2, .5": {"attack": "pgd-l2", "epsilon": 0.5, "steps": 5},
     }
     data = (x[:1400], y[:1400]), (x[1400:], y[1400:])
-    Comparison(*data, network, methods, steps=300, batch=50, certified=10).run(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    )
+    Comparison(*data, network, methods, steps=300, batch=50).run(*arguments())
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ as the argument says, with Student's 95 % intervals.
 """
 
 import math
-import sys
 
 import torch
 from torch import Tensor, nn
 from torchvision.datasets import MNIST
 
-from benchmarks._methods import Comparison
+from benchmarks._methods import Comparison, arguments
 from benchmarks._zoo import SHARED
 from captum_alignment.training import (
     TRADES,
@@ -48,10 +47,8 @@ def main() -> None:
         "TRADES, l₂, 1.5, weight 3": lambda: TRADES(3.0, epsilon=1.5, norm=2, steps=5),
         "PGD, l₂, 1.5": {"attack": "pgd-l2", "epsilon": 1.5, "steps": 5},
     }
-    comparison = Comparison(
-        (x, y), images(False, 1_000), network, methods, steps=500, batch=100, rate=3e-3, certified=10
-    )
-    comparison.run(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    test = images(False, 1_000)
+    Comparison((x, y), test, network, methods, steps=500, batch=100, rate=3e-3).run(*arguments())
 
 
 if __name__ == "__main__":
