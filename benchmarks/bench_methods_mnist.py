@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.datasets import MNIST
 
 from benchmarks._methods import Comparison, arguments
-from benchmarks._zoo import SHARED
+from benchmarks._zoo import SHARED, available
 from captum_alignment.training import (
     TRADES,
     EdgeAlignment,
@@ -35,6 +35,9 @@ def network() -> nn.Module:
 
 
 def main() -> None:
+    if not available():
+        print("MNIST is not at hand: CAPTUM_ALIGNMENT_SHARED names a folder that holds data/MNIST")
+        return
     x, y = images(True, 10_000)
     means = torch.stack([x[y == c].mean(0) for c in range(10)])
     methods = {
