@@ -85,11 +85,11 @@ def check_same_shapes(inputs: Tensors, others: Tensors, name: str, of: str = "th
         raise ValueError(f"{name}: got shapes {got}, expected those of {of}, {expected}")
 
 
-def as_images(tensors: Tensors) -> Tensor:
+def as_images(tensors: Tensors, name: str = "inputs") -> Tensor:
     """The one batch of images that ``tensors`` consists of, else a `ValueError`."""
     if len(tensors) != 1 or tensors[0].ndim != 4:
         raise ValueError(
-            f"inputs: got shapes {[tuple(t.shape) for t in tensors]}, expected one batch of images (N, C, H, W)"
+            f"{name}: got shapes {[tuple(t.shape) for t in tensors]}, expected one batch of images (N, C, H, W)"
         )
     return tensors[0]
 

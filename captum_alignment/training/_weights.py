@@ -96,6 +96,9 @@ def suggest_weights(
     """
     check_count("steps", steps)
     check_norm(norm)
+    if not isinstance(held_out, (tuple, list)):
+        kind = type(held_out).__name__
+        raise TypeError(f"held_out: got {kind}, expected a pair (inputs, target), such as one batch of a loader")
     one = (regularizer or LocalLipschitz(1.0)).replaced(weight=1.0)
     factors = [check_factor(factor, "relative") for factor in relative]
 
