@@ -153,7 +153,7 @@ def _analyse(
 ) -> tuple[dict[str, Tensor], Tensors, Tensors]:
     classes = resolve_target(target, graph.scores)
     gradient = graph.gradient(graph.one_hot(classes))
-    nearest = nearest_rival(graph, classes, norm, candidates, generator)
+    nearest = nearest_rival(graph, classes, norm, candidates, generator, gradient)
     x, q = tuple(t.detach() for t in graph.inputs), dual(norm)
     direction, binarized_direction = unit(gradient, q), unit(nearest.gradient, q)
     alpha = per_sample_dot(x, direction).abs()

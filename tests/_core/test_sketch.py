@@ -84,7 +84,7 @@ def test_model_passes_are_counted_truly():
             _sketch.SketchSearch, "_derivatives", lambda s, i, d: looks.append(d.shape[2]) or original(s, i, d)
         )
         result = linear_analysis(net, x)
-    calls = sum(-(-c // 8) for c in looks)
+    calls = sum(-(-c // 16) for c in looks)
     assert result.model_passes.item() == (len(forwards) - calls) + seen["backward"] + sum(looks)
 
 
