@@ -16,12 +16,13 @@ from captum_alignment._core._rivals import NearestRival, measure
 FAILURE = 1e-6
 #: Gaussian directions after each look, and the share of the failure probability that each look may spend. They are
 #: fixed beforehand, so that what is seen may decide which looks are taken.
-LOOKS = (3, 8, 14, 20, 26, 34)
-_SHARES = (0.02, 0.08, 0.2, 0.3, 0.3, 0.1)
+LOOKS = (3, 7, 12, 18, 26)
+_SHARES = (0.01, 0.09, 0.2, 0.3, 0.4)
 #: Passes by which a search may exceed the plain loop over the rivals.
 EXCESS = 5
 #: Looks must pay by this many classes more than they cost; to plan, the average residual counts as this many directions.
 _PROFIT, _PRIOR = 4, 4
+_DOUBT = 2.0
 
 
 class SketchSearch:
@@ -62,6 +63,7 @@ class SketchSearch:
         self.passes = [spent + 1 + (own is None)] * len(everyone)
         self.taken = [0] * len(everyone)  # directions drawn so far: one of `LOOKS`
         self.best = measure(graph, target, gap.argmin(1), gap, norm)
+        self.rivals = gap.isfinite().sum(1, keepdim=True)
         self.open = gap.isfinite().scatter(1, self.best.rival.unsqueeze(1), False)  # neither measured nor excluded
         own = graph.gradient(graph.one_hot(target)) if own is None else own
         self.scale, self.basis = self._deflate(flatten(own, self.dtype))
@@ -73,14 +75,11 @@ class SketchSearch:
 
     def run(self) -> NearestRival:
         """Measure and sharpen until no class can be nearer than the best measured one."""
-        rivals = self.gap.isfinite().sum(1)
         while True:
             self._exclude()
             estimate = self._estimate()
-            nearest, rival = self._ratios(estimate).min(1)
-            aims = self._plan(estimate) * (nearest >= self.best.distance)
             # The host decides once a round: an accelerator has to be waited for.
-            left, most, aims = torch.stack([self.open.sum(1), rivals + EXCESS, aims]).tolist()
+            left, most, aims = torch.stack([self.open.sum(1), self.rivals.squeeze(1) + EXCESS, self._plan(estimate)]).tolist()
             unfinished = [i for i, count in enumerate(left) if count]
             if not unfinished:
                 return replace(self.best, passes=torch.tensor(self.passes, device=self.target.device))
@@ -90,7 +89,7 @@ class SketchSearch:
                 self._count(unfinished, 1)
             for aim in set(aims) - {0}:
                 self._look([i for i in unfinished if aims[i] == aim], aim)
-            self._measure([i for i in unfinished if not aims[i]], rival)
+            self._measure([i for i in unfinished if not aims[i]], self._ratios(estimate).argmin(1))
 
     def _deflate(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """The coordinate weights √s (n, D) and the direction (n, D) of the target's rescaled gradient."""
@@ -115,9 +114,9 @@ class SketchSearch:
         return (self.gap / self.best.distance.unsqueeze(1)).square() / factor
 
     def _estimate(self) -> Tensor:
-        """The residual² (n, K): what the directions say, drawn towards the mean over the classes that are open."""
+        """The residual² (n, K): what the directions say, drawn towards the mean over the rivals."""
         looks = self._of_looks(LOOKS).unsqueeze(1)
-        mean = (self.outside * self.open).sum(1, keepdim=True) / self.open.sum(1, keepdim=True).clamp(min=1) / looks
+        mean = (self.outside * self.gap.isfinite()).sum(1, keepdim=True) / (self.rivals * looks)
         return (self.outside + _PRIOR * mean) / (looks + _PRIOR)
 
     def _ratios(self, estimate: Tensor) -> Tensor:
@@ -136,18 +135,18 @@ class SketchSearch:
         allowed = torch.where(self.open, (self._threshold() - self.along.square()) / estimate, torch.inf)
         ordered = allowed.nan_to_num(nan=0.0).sort(1).values
         # The error of the estimates, by the classes measured: it may be common to all.
-        error = self.known.sum(1) / (estimate * (self.known > 0)).sum(1)
+        measured = (self.outside * (self.known > 0)).sum(1) / self._of_looks(LOOKS)
+        error = (self.known.sum(1) / measured).nan_to_num(nan=1.0).clamp(min=1)
 
         def staying(error: Tensor) -> Tensor:
             """How many classes (n, looks) will still be open if their residual² is ``error`` times the estimate."""
             return torch.searchsorted(ordered, error.unsqueeze(1) * looks / quantiles, right=True)
 
         cost = looks - self._of_looks(LOOKS).unsqueeze(1)
-        total = torch.where(cost > 0, cost + staying(torch.full_like(error, 1.05)), ordered.shape[1])
+        total = torch.where(cost > 0, cost + staying(torch.full_like(error, 1.3)), ordered.shape[1])
         least, chosen = total.min(1)
         left = self.open.sum(1)
-        surely = (left.unsqueeze(1) - staying(error.nan_to_num(nan=1.0).clamp(min=1) * 1.25) - cost)
-        surely = surely.gather(1, chosen.unsqueeze(1)).squeeze(1)
+        surely = (left.unsqueeze(1) - staying(_DOUBT * error) - cost).gather(1, chosen.unsqueeze(1)).squeeze(1)
         return torch.where((least < left) & (surely >= _PROFIT), looks[chosen], 0)
 
     def _look(self, samples: list[int], aim: int) -> None:
