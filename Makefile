@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: study test slow lint bench install clean
+.PHONY: study test slow lint docs dist check lowest ecosystem links bench install clean
 study: install  ## train a cohort on the bundled digits, evaluate it, write runs/digits/report.html
 	$(BIN)/captum-alignment study --out runs/digits $(ARGS)
 
@@ -18,6 +18,28 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: install .venv/.docs  ## build the site into docs/_build/html; every cell runs, every warning is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html $(ARGS)
+
+dist: install  ## build the wheel and the sources into dist/
+	rm -rf dist
+	$(BIN)/python -c 'from hatchling.build import build_sdist, build_wheel; print(build_sdist("dist"), build_wheel("dist"))'
+
+check: lint docs dist test  ## what a contribution must pass
+
+lowest:  ## the tests with the oldest versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv/lowest
+	.venv/lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/lowest/bin/uv pip install --quiet --python .venv/lowest --resolution lowest-direct --editable '.[test]'
+	.venv/lowest/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+
+ecosystem: install  ## the recipes, with their libraries
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,ecosystem]'
+	$(BIN)/python -m pytest tests/test_ecosystem.py $(ARGS)
+
+links: install .venv/.docs  ## ask the network whether the site's external links are there
+	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off docs docs/_build/links
+
 bench: install
 	@for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
@@ -29,5 +51,9 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@
 
+.venv/.docs: pyproject.toml .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs dist docs/_build

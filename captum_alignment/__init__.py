@@ -21,4 +21,6 @@ from captum_alignment.attr import LinearizedRobustness
 from captum_alignment.metrics import Alignment, alignment, linear_analysis
 from captum_alignment.robust import adversarial_distance
 
+__version__ = "0.1.0"
+
 __all__ = ["Alignment", "LinearizedRobustness", "Shared", "adversarial_distance", "alignment", "linear_analysis"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from captum_alignment.study._cli import main
+from captum_alignment.study.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,6 +4,8 @@ import ast
 import os
 import subprocess
 import sys
+from importlib import import_module
+from inspect import isclass, isfunction
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,14 @@ import captum_alignment
 from captum_alignment import attr, metrics, robust, study, training
 
 ROOT = Path(captum_alignment.__file__).parent
-FLOORS = {"_core": 0, "attr": 1, "metrics": 1, "robust": 1, "training": 1, "study": 2}
+FLOORS = {"_optional": 0, "_core": 0, "attr": 1, "metrics": 1, "robust": 1, "training": 1, "study": 2}
+#: The floors of the application's rooms; a room imports the faces of rooms on lower floors.
+ROOMS = {
+    **{"store": 1, "load": 2, "page": 2, "fit": 3, "evaluation": 3, "compare": 4, "roar": 4},
+    **{"cohort": 5, "faithfulness": 6, "cli": 7},
+}
 MODULES = sorted(ROOT.rglob("*.py"))
+ROOM_MODULES = sorted(path for room in ROOMS for path in (ROOT / "study" / room).glob("*.py"))
 
 
 def run(code, **environment):
@@ -40,6 +48,12 @@ def test_import_works_without_git_and_with_warnings_as_errors(tmp_path):
         PATH=str(tmp_path),
     )
     assert result.stdout == "fine\n", result.stderr
+
+
+def test_the_command_line_loads_no_optional_package():
+    loaded = set(run("import sys, captum_alignment.study.cli; print(*sys.modules)").stdout.split())
+    assert "captum_alignment.study.cohort._config" in loaded
+    assert not loaded & {"lightning", "pandas", "pyarrow", "sklearn", "jinja2", "safetensors"}
 
 
 @pytest.mark.parametrize("room", [captum_alignment, attr, metrics, robust, study, training])
@@ -69,3 +83,73 @@ def test_imports_go_down_only_and_modules_stay_short(path):
             assert not (room == "study" and parts[1] != "study" and (private or parts[1] == "_core")), (
                 "the application uses public names only"
             )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_name_of_a_face_is_there_and_its_functions_are_documented(room):
+    face = import_module(f"captum_alignment.study.{room}")
+    assert face.__doc__
+    assert set(face.__all__) <= set(dir(face))
+    for name in face.__all__:
+        value = getattr(face, name)
+        assert value.__doc__ or not (isfunction(value) or isclass(value)), name
+
+
+def crossings(source: str, room: str) -> list[str]:
+    """The imports in ``source``, a module of the application's ``room``, that leave it by another way than a face
+    below, or enter it by its own face.
+    """
+    wrong = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            wrong += [f"import {a.name}" for a in node.names if a.name.startswith("captum_alignment.study")]
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        names = [a.name for a in node.names]
+        _, _, below = (node.module or "").partition("captum_alignment.study")
+        other, _, module = below.removeprefix(".").partition(".")
+        if node.level or not below:
+            right = not node.level and node.module != "captum_alignment.study"
+        elif other == room:
+            right = bool(module) or all(name.startswith("_") for name in names)
+        else:
+            face = not module and not any(name.startswith("_") for name in names)
+            right = face and ROOMS.get(other, max(ROOMS.values())) < ROOMS[room]
+        if not right:
+            wrong.append(f"from {'.' * node.level}{node.module} import {', '.join(names)}")
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "room", "right"),
+    [
+        ("from captum_alignment.study.store import whole_file", "page", True),
+        ("from captum_alignment.study.page._text import number", "page", True),
+        ("from captum_alignment.study.cli import _roar", "cli", True),
+        ("from captum_alignment._optional import on_first_use", "fit", True),
+        ("from captum_alignment.metrics import alignment_null", "evaluation", True),
+        ("from captum_alignment.study.page import number", "page", False),  # its own face
+        ("from captum_alignment.study.store._files import whole_file", "page", False),  # behind a face
+        ("from captum_alignment.study.store import _files", "page", False),
+        ("from captum_alignment.study.load import Split", "page", False),  # sideways
+        ("from captum_alignment.study.compare import report", "evaluation", False),  # up
+        ("def late():\n    from captum_alignment.study.cli import main", "cohort", False),
+        ("from captum_alignment.study import evaluate", "cohort", False),  # the users' face
+        ("from captum_alignment.study.elsewhere import name", "cli", False),
+        ("from ..store import whole_file", "page", False),
+        ("import captum_alignment.study.store", "page", False),
+    ],
+)
+def test_the_check_of_rooms_tells_right_from_wrong(source, room, right):
+    assert (not crossings(source, room)) is right
+
+
+@pytest.mark.parametrize("path", ROOM_MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_of_the_application_import_faces_of_lower_floors(path):
+    assert not crossings(path.read_text(), path.parent.name)
+
+
+def test_every_module_of_the_application_is_in_a_room():
+    found = {path.relative_to(ROOT / "study").parts for path in (ROOT / "study").rglob("*.py")}
+    assert {parts[0] for parts in found if len(parts) == 2} == set(ROOMS)
+    assert {parts for parts in found if len(parts) != 2} == {("__init__.py",)}

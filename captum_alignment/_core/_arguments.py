@@ -36,8 +36,10 @@ def check_arguments(args: Any, n: int) -> None:
                 f"additional_forward_args: entry {i} has shape {tuple(arg.shape)} for {n} samples, expected one entry "
                 "for each of them; mark what all samples share: captum_alignment.Shared(tensor)"
             )
-        if isinstance(arg, tuple) and any(isinstance(item, Tensor) for item in arg):
+        items = arg.values() if isinstance(arg, dict) else arg if isinstance(arg, (tuple, list)) else ()
+        if any(isinstance(item, Tensor) for item in items):
+            what, held = type(arg).__name__, "entry " + str(i) if isinstance(args, tuple) else "it"
             raise ValueError(
-                f"additional_forward_args: entry {i} is a tuple of tensors, expected the tensors themselves, or "
-                "captum_alignment.Shared(tuple) for what all samples share"
+                f"additional_forward_args: {held} is a {what} of tensors, expected the tensors themselves in a tuple, "
+                f"or captum_alignment.Shared({what}) for what all samples share"
             )

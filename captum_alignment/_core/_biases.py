@@ -9,7 +9,6 @@ constant, a hook on what it returns waits for the gradient, which is ∂Psi/∂c
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -20,6 +19,7 @@ from captum_alignment._core._constants import Call, constants, map_tensors, tens
 from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dtype, batches, per_sample_dot
 from captum_alignment._core._model import without_recomputing
+from captum_alignment._core._names import find_owner, names_by_storage, storage, unbound
 
 #: From a constant and the gradient it broadcasts to, samples first, to whatever is wanted of <c, ∂Psi/∂c>.
 Reduce: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -37,12 +37,12 @@ class Trace:
         graph: its scores, of one forward pass. moved: whether samples left the first dimension on the way, so that
             contributions cannot be told apart by sample (never for a batch of one).
         names: the terms in the order in which they were first added. A parameter or buffer has its qualified name; what
-            else a module adds is called "module (function)"; a function without a module has one term, its own name.
+            else a module adds is called "module (function)"; what is added outside of it, "forward_func".
     """
 
     def __init__(self, forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> None:
         self._recorder = _Recorder()
-        tracer = _Tracer(_owner(forward_func), len(inputs[0]), self._recorder)
+        tracer = _Tracer(forward_func, len(inputs[0]), self._recorder)
 
         def traced(*args: Any) -> Any:
             if tracer.done:  # the graph may run parts of the batch again to find a rival
@@ -70,18 +70,19 @@ class Trace:
         return gradient, {name: found[name] for name in shown}
 
 
-def traces(forward_func: ForwardFunc, inputs: Tensors, *per_sample: Any) -> Iterator[tuple[Any, ...]]:
-    """(Trace, …) of the whole batch, or of one sample after the other where samples leave the first dimension.
+def traces(forward_func: ForwardFunc, size: int | None, inputs: Tensors, *per_sample: Any) -> Iterator[tuple[Any, ...]]:
+    """(Trace, …) of at most ``size`` samples, or of one after the other where samples leave the first dimension.
 
     ``per_sample`` is sliced as by `batches`; its first entry are the ``additional_forward_args``.
     """
-    trace = Trace(forward_func, inputs, per_sample[0])
-    if not trace.moved:
-        yield (trace, *per_sample[1:])
-        return
-    del trace
-    for x, args, *rest in batches(1, inputs, *per_sample):
-        yield (Trace(forward_func, x, args), *rest)
+    for x, args, *rest in batches(size, inputs, *per_sample):
+        trace = Trace(forward_func, x, args)
+        if not trace.moved:
+            yield (trace, *rest)
+            continue
+        del trace
+        for sample, its_args, *its_rest in batches(1, x, args, *rest):
+            yield (Trace(forward_func, sample, its_args), *its_rest)
 
 
 def contribution(constant: Tensor, gradient: Tensor, n: int) -> Tensor:
@@ -118,11 +119,13 @@ class _Recorder:
 class _Tracer(TorchFunctionMode):
     """Makes ``requires_grad`` mean *depends on the input*, and watches every constant that meets what does."""
 
-    def __init__(self, owner: nn.Module | None, n: int, recorder: _Recorder) -> None:
+    def __init__(self, forward_func: ForwardFunc, n: int, recorder: _Recorder) -> None:
         super().__init__()
         self.moved = self.done = False
-        self._owner, self._n, self._recorder = owner, n, recorder
-        self.named = {} if owner is None else _names(owner)
+        self._owner, self._n, self._recorder = find_owner(forward_func), n, recorder
+        # A method of the module that names the terms runs without its hooks.
+        self._bare = self._owner is not None and isinstance(unbound(forward_func), nn.Module)
+        self.named = {} if self._owner is None else names_by_storage(self._owner)
         self._path: list[str] = []
         self._inputs: Tensors = ()
         self._zero: Tensor | None = None
@@ -200,36 +203,8 @@ class _Tracer(TorchFunctionMode):
         self._recorder.watch(self._name(source, call.name), constant, result)
 
     def _name(self, source: Tensor | None, func: str) -> str:
-        if self._owner is None:
-            return "forward_func"
-        unnamed = f"{self._path[-1] if self._path else ''} ({func})".strip()
-        return self.named.get(_storage(source), unnamed)
-
-
-def _owner(forward_func: ForwardFunc) -> nn.Module | None:
-    """The module that names the terms: itself, or the one that a partial, a method or a known wrapper holds."""
-    owner = forward_func
-    while isinstance(owner, partial):
-        owner = owner.func
-    owner = getattr(owner, "__self__", owner)
-    if isinstance(owner, nn.DataParallel):
-        owner = owner.module
-    owner = getattr(owner, "_orig_mod", owner)  # torch.compile's
-    return owner if isinstance(owner, nn.Module) and not isinstance(owner, torch.jit.ScriptModule) else None
-
-
-def _names(owner: nn.Module) -> dict[int, str]:
-    """Names by storage, which views and detached copies share; a storage that holds several names has none."""
-    names: dict[int, str] = {}
-    shared = set()
-    for name, tensor in [*owner.named_parameters(), *owner.named_buffers()]:
-        key = _storage(tensor)
-        (shared.add(key) if key in names else names.setdefault(key, name))
-    return {key: name for key, name in names.items() if key not in shared}
-
-
-def _storage(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.untyped_storage().data_ptr()
+        added = f"{self._path[-1] if self._path else ''} ({func})".strip()
+        return self.named.get(storage(source), added if self._path or self._bare else "forward_func")
 
 
 def _is_moved(result: Tensor, source: torch.Size) -> bool:

@@ -1,12 +1,16 @@
 """The only module that imports Captum's private names; a test pins them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import captum.log
 from captum.attr import GradientAttribution
 
 __all__ = ["GradientAttribution", "log_usage"]
 
-#: Captum binds it at import time, which type checkers cannot see.
-log_usage: Callable[..., Any] = captum.log.log_usage  # pyright: ignore[reportAttributeAccessIssue]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def log_usage() -> Callable[[Function], Function]:
+    """Captum's decorator, which it binds at import time: type checkers cannot see it, and lose what it decorates."""
+    return captum.log.log_usage()  # pyright: ignore[reportAttributeAccessIssue]

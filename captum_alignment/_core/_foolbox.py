@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from captum_alignment._core._failure import ModelFailure
 from captum_alignment._core._inputs import (
     ForwardFunc,
     Tensors,
@@ -35,10 +36,6 @@ NO_GRAPH = (
     "forward_func: its scores do not depend on the inputs through autograd (a detach, no_grad or argmax inside?), so "
     "they have no gradient"
 )
-
-
-class ModelFailure(RuntimeError):
-    """The user's model raised in the middle of an attack, whose fault it is not."""
 
 
 class Passes:

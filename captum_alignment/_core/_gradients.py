@@ -1,21 +1,25 @@
 """Gradients of scores with respect to inputs, several from one kept forward pass, and directional derivatives."""
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_alignment._core._arguments import check_arguments
+from captum_alignment._core._failure import check_callable, reentrant_told
 from captum_alignment._core._inputs import (
     ForwardFunc,
     Tensors,
     as_tensors,
+    batches,
+    check_count,
     check_finite,
     per_sample_norm,
     take,
 )
-from captum_alignment._core._model import is_quantised
+from captum_alignment._core._model import is_quantised, no_gradient
 from captum_alignment._core._repeatable import check_repeatable
 from captum_alignment._core._scores import as_scores, run_output, run_scores
 
@@ -42,11 +46,18 @@ class ScoreGraph:
             self.output = run_output(forward_func, self.inputs, self._args)
             self.scores = as_scores(self.output, len(self.inputs[0]))
         if not self.scores.requires_grad:
-            inside = "it is quantised" if is_quantised(forward_func) else "a detach, no_grad or argmax inside?"
-            raise ValueError(
-                f"forward_func: its scores do not depend on the inputs through autograd ({inside}), "
-                "so they have no gradient"
-            )
+            raise ValueError(no_gradient(forward_func))
+
+    def check_repeatable(self) -> None:
+        """A `ValueError` if the scores of a sample depend on chance or on the others, or are quantised."""
+        if is_quantised(self._forward_func):  # torch warns, and goes on with a gradient of 0
+            raise ValueError(no_gradient(self._forward_func))
+
+        def run(x: Tensors, args: Any) -> Tensor:
+            return run_scores(self._forward_func, x, args)
+
+        x, whole = tuple(t.detach() for t in self.inputs), self.scores.detach()
+        check_repeatable(run, x, self._args, model=self._forward_func, whole=whole)
 
     def subset(self, index: Tensor) -> "ScoreGraph":
         """The graph of the samples ``index`` alone: one forward pass over them."""
@@ -55,16 +66,8 @@ class ScoreGraph:
     def gradient(self, weights: Tensor) -> Tensors:
         """∇_x <weights, scores> (weights (N, K)): one backward pass; samples do not mix."""
         weights = weights.to(self.scores.dtype)
-        with torch.inference_mode(False):
-            try:
-                found = torch.autograd.grad(self.scores, self.inputs, weights, retain_graph=True, allow_unused=True)
-            except RuntimeError as error:
-                if "use_reentrant" not in str(error):
-                    raise
-                raise ValueError(
-                    "forward_func: uses checkpoints with use_reentrant=True, which allow no gradient of inputs; "
-                    "expected use_reentrant=False, or none in eval mode"
-                ) from None
+        with torch.inference_mode(False), reentrant_told():
+            found = torch.autograd.grad(self.scores, self.inputs, weights, retain_graph=True, allow_unused=True)
         if all(part is None for part in found):
             raise ValueError("forward_func: its scores do not depend on the inputs, so they have no gradient")
         return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(found, self.inputs, strict=True))
@@ -119,6 +122,21 @@ class ScoreGraph:
         return torch.stack(rows)
 
 
+def graphs(
+    forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any, size: int | None, *per_sample: Any
+) -> Iterator[tuple[Any, ...]]:
+    """(ScoreGraph, …) of one batch of at most ``size`` samples after the other, cut as by `batches`.
+
+    The first shows whether the model is repeatable.
+    """
+    parts = batches(size, inputs, additional_forward_args, *per_sample)
+    for i, (x, args, *rest) in enumerate(parts):
+        graph = ScoreGraph(forward_func, x, args)
+        if i == 0:
+            graph.check_repeatable()
+        yield (graph, *rest)
+
+
 def for_autograd(value: Any) -> Any:
     """``value``, with clones of the tensors that were made under ``inference_mode``: they can never enter a graph."""
     if isinstance(value, tuple):
@@ -127,17 +145,31 @@ def for_autograd(value: Any) -> Any:
 
 
 def checked_inputs(
-    forward_func: ForwardFunc, inputs: Any, additional_forward_args: Any = None, size: int | None = None
+    forward_func: ForwardFunc,
+    inputs: Any,
+    additional_forward_args: Any = None,
+    size: int | None = None,
+    *,
+    integers: bool = False,
 ) -> Tensors:
-    """``inputs`` as a detached tuple, after the checks that every quantity needs; ``size`` as in `check_repeatable`."""
-    tensors = tuple(t.detach() for t in as_tensors(inputs))
-    check_finite(tensors, "inputs")
-    check_arguments(additional_forward_args, len(tensors[0]))
+    """`valid_inputs`, of a model whose scores are repeatable; ``size`` as in `check_repeatable`."""
+    check_callable(forward_func)
+    tensors = valid_inputs(inputs, additional_forward_args, integers=integers)
+    if size is not None:
+        check_count("internal_batch_size", size, also=" or None")
 
     def run(x: Tensors, args: Any) -> Tensor:
         return run_scores(forward_func, x, args)
 
     check_repeatable(run, tensors, additional_forward_args, model=forward_func, size=size)
+    return tensors
+
+
+def valid_inputs(inputs: Any, additional_forward_args: Any, *, integers: bool = False) -> Tensors:
+    """``inputs`` as a detached tuple, after the checks that all quantities need; ``integers`` do without gradients."""
+    tensors = tuple(t.detach() for t in as_tensors(inputs, integers=integers))
+    check_finite(tensors, "inputs")
+    check_arguments(additional_forward_args, len(tensors[0]))
     return tensors
 
 

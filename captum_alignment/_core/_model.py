@@ -78,6 +78,12 @@ def is_quantised(forward_func: Any) -> bool:
     return any("quantized" in type(part).__module__ for part in parts)
 
 
+def no_gradient(forward_func: Any, name: str = "forward_func") -> str:
+    """What to say of a model whose scores have no gradient."""
+    cause = "it is quantised" if is_quantised(forward_func) else "a detach, no_grad or argmax inside?"
+    return f"{name}: its scores do not depend on the inputs through autograd ({cause}), so they have no gradient"
+
+
 def call(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Any:
     """What the model returns for ``inputs``, however it works inside.
 

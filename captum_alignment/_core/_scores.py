@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_alignment._core._failure import check_callable, told
 from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dtype
 from captum_alignment._core._model import call
 
@@ -67,10 +68,20 @@ def _way(output: Any) -> str:
 def run_output(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
     """What the model returns for ``inputs``, on their graph; a `ValueError` for scores that are `invalid`.
 
+    Raises:
+        ModelFailure: what torch raised inside the model.
+
     Warns:
         UserWarning: probabilities in place of logits.
     """
-    output = call(forward_func, inputs, additional_forward_args)
+    check_callable(forward_func)
+    try:
+        output = call(forward_func, inputs, additional_forward_args)
+    except Exception as error:
+        failure = told(error, forward_func, inputs)
+        if failure is error:
+            raise
+        raise failure from error
     scores = as_scores(output, len(inputs[0])).detach()
     bad, warned = invalid(scores), _are_probabilities(output.detach())
     if True in torch.stack([bad.any(), warned]).tolist():  # one question, for which an accelerator waits once

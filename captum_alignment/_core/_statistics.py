@@ -11,6 +11,15 @@ def median_interval(values: Tensor) -> tuple[float, float, float]:
 
     The interval needs no assumption on the distribution, and infinite values are fine. Below 6 samples no two order
     statistics reach 95 %: then it is NaN.
+
+    Args:
+        values: (N,), in any unit, which is that of the result.
+
+    Raises:
+        TypeError: not a tensor.
+
+    >>> median_interval(torch.arange(9.0))
+    (4.0, 1.0, 8.0)
     """
     ordered = values.detach().double().flatten()
     ordered = ordered[~ordered.isnan()].sort().values

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -32,10 +32,11 @@ class FullGradient(GradientAttribution):
     piecewise linear network sums to the score: it is complete.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         absolute: the paper's postprocessing, for display: absolute values, rescaled to [0, 1] for every sample and
             layer, then resized; terms without spatial extent are left out, as they shift the map by a constant. Summed
             over the channels of the image this is the paper's map, and it is not complete.
+        internal_batch_size: at most that many samples per model call.
 
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
@@ -45,9 +46,12 @@ class FullGradient(GradientAttribution):
     (torch.Size([2, 3, 8, 8]), True)
     """
 
-    def __init__(self, forward_func: ForwardFunc, *, absolute: bool = False) -> None:
+    def __init__(
+        self, forward_func: ForwardFunc, *, absolute: bool = False, internal_batch_size: int | None = None
+    ) -> None:
         super().__init__(forward_func)
         self.absolute = absolute
+        self.internal_batch_size = internal_batch_size
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -56,6 +60,25 @@ class FullGradient(GradientAttribution):
     def has_convergence_delta(self) -> bool:
         """True where the attribution has a completeness identity: without ``absolute``."""
         return not self.absolute
+
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: Literal[False] = False,
+    ) -> InputsT: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[InputsT, Tensor]: ...
 
     @log_usage()  # NoiseTunnel reaches through this decorator
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -82,10 +105,12 @@ class FullGradient(GradientAttribution):
         if return_convergence_delta and self.absolute:
             raise ValueError("return_convergence_delta: only defined with absolute=False")
         as_images(as_tensors(inputs))
-        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args)
+        size = self.internal_batch_size
+        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, size)
         classes = as_target(target, len(tensors[0]))
         found = [
-            self._explain(trace, t) for trace, t in traces(self.forward_func, tensors, additional_forward_args, classes)
+            self._explain(trace, t)
+            for trace, t in traces(self.forward_func, size, tensors, additional_forward_args, classes)
         ]
         maps, scores = map(torch.cat, zip(*found, strict=True))
         attributions = like_inputs((maps.to(tensors[0].dtype),), inputs)

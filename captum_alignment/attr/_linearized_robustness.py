@@ -1,17 +1,18 @@
 """The binarized saliency map and the linearized robustness, as a Captum attribution."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from captum_alignment._core._captum import GradientAttribution, log_usage
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
+from captum_alignment._core._gradients import graphs, valid_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
     TensorOrTuple,
-    batches,
     check_norm,
     like_inputs,
     per_sample_dot,
@@ -21,6 +22,21 @@ from captum_alignment._core._rivals import NearestRival, check_candidates, conca
 from captum_alignment._core._scores import as_target, resolve_target
 
 
+def _of_fixed_target(attribute: Callable[..., Any]) -> Callable[..., Any]:
+    """``attribute`` for noisy inputs, each of which could have another predicted class."""
+
+    @wraps(attribute)
+    def checked(self: Any, inputs: Any, target: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if target is None:
+            raise ValueError(
+                "target: got None inside a NoiseTunnel, where noise can change the predicted class; expected a fixed "
+                "one, for example target=model(inputs).argmax(1)"
+            )
+        return attribute(self, inputs, target, *args, **kwargs)
+
+    return checked
+
+
 class LinearizedRobustness(GradientAttribution):
     """The gradient g† of the margin to the nearest rival (Etmann et al. 2019, Definition 4).
 
@@ -28,7 +44,7 @@ class LinearizedRobustness(GradientAttribution):
     of the minimiser's margin: the saliency map of the binary question *this class or the nearest other?*
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         norm: p of the perturbation, 1, 2 or inf; gradients are measured in its dual q, 1/p + 1/q = 1.
         candidates: search only the rivals with that many smallest gaps; None searches all, which is the definition.
             Among more than 64 the minimum is found by a sketch, wrong with a probability of at most 1e-6 per sample.
@@ -67,7 +83,26 @@ class LinearizedRobustness(GradientAttribution):
         """True where the attribution has a completeness identity: with ``multiply_by_inputs``."""
         return self._multiply_by_inputs
 
-    @log_usage()  # NoiseTunnel reaches through this decorator
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: Literal[False] = False,
+    ) -> InputsT: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: InputsT,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[InputsT, Tensor]: ...
+
+    @log_usage()
     def attribute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         inputs: InputsT,
@@ -100,6 +135,9 @@ class LinearizedRobustness(GradientAttribution):
             return attributions
         return attributions, per_sample_dot(tuple(t.detach() for t in x), maps) - nearest.gap
 
+    # All that NoiseTunnel calls of it.
+    attribute.__wrapped__ = _of_fixed_target(attribute.__wrapped__)  # pyright: ignore[reportFunctionMemberAccess]
+
     def robustness(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """rho~ (N,), in the units of the input and in ``norm``; arguments and errors as `attribute`.
 
@@ -108,11 +146,10 @@ class LinearizedRobustness(GradientAttribution):
         return self._nearest(inputs, target, additional_forward_args).distance
 
     def _nearest(self, inputs: TensorOrTuple, target: Any, additional_forward_args: Any) -> NearestRival:
-        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, self.internal_batch_size)
+        tensors = valid_inputs(inputs, additional_forward_args)
         classes = as_target(target, len(tensors[0]))
-        parts = []
-        for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
-            graph = ScoreGraph(self.forward_func, x, args)
+        parts, size = [], self.internal_batch_size
+        for graph, t in graphs(self.forward_func, tensors, additional_forward_args, size, classes):
             classes_here = resolve_target(t, graph.scores)
             parts.append(nearest_rival(graph, classes_here, self.norm, self.candidates, self.generator))
         found = concatenate(parts)

@@ -5,6 +5,7 @@ from captum_alignment.metrics._alignment import Alignment, AlignmentNull, alignm
 from captum_alignment.metrics._deletion import DeletionCurve, deletion_curve
 from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecomposition, homogeneous_decomposition
 from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
+from captum_alignment.metrics._linear_region import LinearRegion, linear_region
 from captum_alignment.metrics._linearity_profile import LinearityProfile, linearity_profile
 from captum_alignment.metrics._randomization import RandomizationCheck, randomization_check, rank_correlation
 from captum_alignment.metrics._removal import remove_features
@@ -15,6 +16,7 @@ __all__ = [
     "DeletionCurve",
     "HomogeneousDecomposition",
     "LinearAnalysis",
+    "LinearRegion",
     "LinearityProfile",
     "RandomizationCheck",
     "alignment",
@@ -22,6 +24,7 @@ __all__ = [
     "deletion_curve",
     "homogeneous_decomposition",
     "linear_analysis",
+    "linear_region",
     "linearity_profile",
     "median_interval",
     "randomization_check",

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
+from captum_alignment._core._gradients import graphs, valid_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     TensorOrTuple,
     Tensors,
     accumulation_dtype,
     as_tensors,
-    batches,
     check_norm,
     check_same_shapes,
     dual,
@@ -76,13 +75,16 @@ class Alignment:
     """The alignment alpha of a classifier (Etmann et al. 2019, Definition 3): one forward and one backward pass.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         norm: as in `alignment`.
         internal_batch_size: at most that many samples per model call.
 
     >>> net = torch.nn.Linear(2, 3)
     >>> Alignment(net)(torch.rand(5, 2)).shape
     torch.Size([5])
+
+    Raises:
+        TypeError, ValueError: an unknown norm; in the call as `linear_analysis`. The result is in units of the input.
     """
 
     def __init__(self, forward_func: ForwardFunc, *, norm: float = 2, internal_batch_size: int | None = None) -> None:
@@ -92,11 +94,11 @@ class Alignment:
 
     def __call__(self, inputs: TensorOrTuple, target: Any = None, additional_forward_args: Any = None) -> Tensor:
         """alpha (N,) of the class ``target`` (None: the predicted one); arguments and errors as `linear_analysis`."""
-        tensors = checked_inputs(self.forward_func, inputs, additional_forward_args, self.internal_batch_size)
+        tensors = valid_inputs(inputs, additional_forward_args)
         classes = as_target(target, len(tensors[0]))
         gradients = []
-        for x, t, args in batches(self.internal_batch_size, tensors, classes, additional_forward_args):
-            graph = ScoreGraph(self.forward_func, x, args)
+        size = self.internal_batch_size
+        for graph, t in graphs(self.forward_func, tensors, additional_forward_args, size, classes):
             gradients.append(graph.gradient(graph.one_hot(resolve_target(t, graph.scores))))
         gradient = join(gradients)
         warn_of_flat(gradient, "their alignment is 0 or NaN")
@@ -104,7 +106,7 @@ class Alignment:
 
 
 class AlignmentNull(NamedTuple):
-    """Per sample (N,): the alignment, its chance level, their difference, and its quantile among the other maps."""
+    """Per sample (N,): alignment, its chance level null, their difference excess, and its rank among other maps."""
 
     alignment: Tensor
     null: Tensor
@@ -122,6 +124,12 @@ def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: 
         alignment alpha_i = |<x_i, â_i>|; null = mean of |<x_i, â_k>| over k ≠ i; excess = alignment - null;
         rank = share of those |<x_i, â_k>| that are smaller than alpha_i (ties count half), .5 by chance.
         A batch of one has no other map: null, excess and rank are NaN.
+
+    Etmann et al. (2019), Definitions 2 and 3, and their chance level, which is ours.
+
+    >>> images = torch.rand(8, 1, 4, 4)
+    >>> alignment_null(images, torch.randn(8, 1, 4, 4)).rank.shape
+    torch.Size([8])
     """
     norm = check_norm(norm)
     own = alignment(inputs, attributions, norm=norm)

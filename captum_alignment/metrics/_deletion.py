@@ -19,7 +19,7 @@ from captum_alignment._core._inputs import (
 )
 from captum_alignment._core._scores import as_scores, as_target, reported, resolve_target, run_output
 from captum_alignment._core._statistics import describe
-from captum_alignment.metrics._removal import Per, check_fraction, filling_for, importance_of, ranks, replaced
+from captum_alignment.metrics._removal import Per, check_fraction, filling_for, ranked, replaced
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -67,11 +67,12 @@ def deletion_curve(
     target: Any = None,
     additional_forward_args: Any = None,
     *,
-    baseline: Any,
+    baselines: Any,
     fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     keep: bool = False,
     per: Per = "pixel",
     absolute: bool = False,
+    feature_mask: TensorOrTuple | None = None,
     of: Of = "probability",
     internal_batch_size: int | None = None,
     generator: torch.Generator | None = None,
@@ -84,8 +85,8 @@ def deletion_curve(
     go first are also gone at the larger fractions, ties included.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
-        inputs, attributions, baseline, keep, per, absolute, generator: as of `remove_features`.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
+        inputs, attributions, baselines, keep, per, absolute, feature_mask, generator: as of `remove_features`.
         target: the class, an int or (N,); None is the predicted class of the whole input.
         additional_forward_args: passed on after ``inputs``, as in Captum.
         fractions: ascending, strictly between 0 and 1; the whole input is added to them.
@@ -97,23 +98,21 @@ def deletion_curve(
 
     Samek et al. (2017); Petsiuk, Das & Saenko (2018).
 
-    >>> curve = deletion_curve(torch.nn.Linear(4, 3), torch.rand(5, 4), torch.rand(5, 4), baseline=0, fractions=(0.5,))
+    >>> curve = deletion_curve(torch.nn.Linear(4, 3), torch.rand(5, 4), torch.rand(5, 4), baselines=0, fractions=(0.5,))
     >>> curve.value.shape, curve.area.shape
     (torch.Size([5, 2]), torch.Size([5]))
     """
     if of not in get_args(Of):
         raise ValueError(f"of: got {of!r}, expected 'probability' or 'score'")
-    x = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
-    importance = importance_of(x, attributions, per, absolute)
-    filling = filling_for(x, baseline)
+    x = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size, integers=True)
+    ranking = ranked(x, attributions, per, absolute, feature_mask, generator)
+    filling = filling_for(x, baselines)
     steps = [check_fraction(fraction) for fraction in fractions]
     if not steps or any(b <= a for a, b in pairwise(steps)):
         raise ValueError(f"fractions: got {tuple(fractions)!r}, expected ascending numbers between 0 and 1")
     classes = as_target(target, len(x[0]))
     found = []
-    for part in batches(
-        internal_batch_size, x, additional_forward_args, classes, ranks(importance, generator), importance, filling
-    ):
+    for part in batches(internal_batch_size, x, additional_forward_args, classes, *ranking, filling):
         found.append(_curve(forward_func, steps, keep, of, *part))
     value, targets = map(torch.cat, zip(*found, strict=True))
     fraction = value.new_tensor([*steps, 1.0] if keep else [0.0, *steps])
@@ -129,13 +128,14 @@ def _curve(
     x: Tensors,
     args: Any,
     target: Tensor | None,
-    order: Tensor,
     grid: Tensors,
+    order: Tensor,
+    sizes: Tensor,
     filling: Tensors,
 ) -> tuple[Tensor, Tensor]:
     """The values (n, F) of one batch, and its target."""
     whole = run_output(forward_func, x, args)
-    found = [run_output(forward_func, replaced(x, grid, order, step, filling, keep), args) for step in steps]
+    found = [run_output(forward_func, replaced(x, grid, order, sizes, step, filling, keep), args) for step in steps]
     outputs = [*found, whole] if keep else [whole, *found]
     scores = torch.stack([as_scores(output, len(output)) for output in outputs], 1)
     scores = scores.to(accumulation_dtype(scores.dtype))

@@ -85,6 +85,7 @@ def homogeneous_decomposition(
     *,
     of: Literal["score", "margin"] = "score",
     rival: Any = None,
+    internal_batch_size: int | None = None,
 ) -> HomogeneousDecomposition:
     """Psi(x) = <x, ∇Psi> + Σ <c, ∂Psi/∂c> + residual (Etmann et al. 2019, Theorem 1; Srinivas & Fleuret 2019).
 
@@ -102,16 +103,17 @@ def homogeneous_decomposition(
     besides. Where a network transposes the first dimension away (attention), samples run one after the other.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. An `nn.Module` or a
-            method of one names its terms. Any other callable gets one term, "forward_func", their sum: Psi - <x, ∇Psi>
-            if it is piecewise linear, and the same residual as above if not. TorchScript runs out of sight: what it
-            adds is in the residual.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. The one `nn.Module`
+            behind it (itself, or in a closure, a method, a partial, an object) names the terms. What is added outside
+            of it is called "forward_func"; so is the sum of all terms where no module is seen, or several.
+            TorchScript runs out of sight: what it adds is in the residual.
         inputs: floating tensor (N, ...) or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class.
         additional_forward_args: passed on after ``inputs``, as in Captum; constants, like the parameters.
         of: Psi is the target's score ("score") or its score minus the rival's ("margin").
         rival: the other class of the margin, an int or (N,), for example `linear_analysis`'s; None searches the one
             whose linearized boundary is nearest in l_2.
+        internal_batch_size: at most that many samples per model call.
 
     Raises:
         TypeError, ValueError: as `linear_analysis`; an unknown ``of``; a ``rival`` for a score, or equal to the target.
@@ -138,11 +140,12 @@ def homogeneous_decomposition(
         raise ValueError(f"of: got {of!r}, expected 'score' or 'margin'")
     if of == "score" and rival is not None:
         raise ValueError("rival: only a margin has one, expected None or of='margin'")
-    tensors = checked_inputs(forward_func, inputs, additional_forward_args)
+    tensors = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
     n = len(tensors[0])
     classes = as_target(target, n), _for_rival(as_target, rival, n)
     parts = [
-        _decompose(trace, t, j, of) for trace, t, j in traces(forward_func, tensors, additional_forward_args, *classes)
+        _decompose(trace, t, j, of)
+        for trace, t, j in traces(forward_func, internal_batch_size, tensors, additional_forward_args, *classes)
     ]
     return parts[0] if len(parts) == 1 else _join(parts)
 

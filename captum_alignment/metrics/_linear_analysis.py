@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, Generic
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph, checked_inputs, warn_of_flat
+from captum_alignment._core._gradients import ScoreGraph, graphs, valid_inputs, warn_of_flat
 from captum_alignment._core._inputs import (
     ForwardFunc,
     InputsT,
     Tensors,
-    batches,
     check_norm,
     dual,
     join,
@@ -110,7 +109,7 @@ def linear_analysis(
     probability that it is not the minimum is at most 1e-6 per sample.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier: an `nn.Module`, a
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1: an `nn.Module`, a
             function, a Foolbox `PyTorchModel`.
         inputs: floating tensor (N, ...) or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class. Of a class that is not the top one the
@@ -131,11 +130,11 @@ def linear_analysis(
     """
     norm = check_norm(norm)
     check_candidates(candidates)
-    tensors = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size)
+    tensors = valid_inputs(inputs, additional_forward_args)
     classes = as_target(target, len(tensors[0]))
     parts = [
-        _analyse(ScoreGraph(forward_func, x, args), t, norm, candidates, generator)
-        for x, t, args in batches(internal_batch_size, tensors, classes, additional_forward_args)
+        _analyse(graph, t, norm, candidates, generator)
+        for graph, t in graphs(forward_func, tensors, additional_forward_args, internal_batch_size, classes)
     ]
     scalars, gradients, binarized = zip(*parts, strict=True)
     columns = {name: torch.cat([part[name] for part in scalars]) for name in scalars[0]}

@@ -1,4 +1,4 @@
-"""How far the linear picture of a classifier reaches: its margin along the step to the linearized boundary."""
+"""The margin of a classifier along the step to its linearized boundary: the linear picture in that one direction."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -98,12 +98,15 @@ def linearity_profile(
 
     Psi† is the margin over the rival whose linearized boundary is nearest (Etmann et al. 2019, Definition 4). In l_2,
     e = -rho~ g†/‖g†‖; in l_inf, -rho~ sign(g†); in l_1 the step changes the one feature with the largest gradient.
-    Their Lemma 1 makes rho = rho~ where the scores are affine around x: the profile shows whether they are. The inputs
-    are not kept in bounds. The passes of the search for the rival, unless ``analysis`` brings its result, and then one
+    Their Lemma 1 makes rho = rho~ where the scores are affine on a ball around x that reaches the boundary. A profile
+    that bends shows that they are not; a straight one shows it for this one direction and margin alone, and another
+    class can be nearer elsewhere: `linear_region` decides it for piecewise linear networks. The inputs are not kept in
+    bounds. The passes of the search for the rival, unless ``analysis`` brings its result, and then one
     forward pass per step.
 
     Args:
-        forward_func, inputs, target, additional_forward_args, internal_batch_size: as in `linear_analysis`.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
+        inputs, target, additional_forward_args, internal_batch_size: as in `linear_analysis`.
         norm: p of the perturbation, 1, 2 or inf.
         steps: the number of steps from t = 0 to t = 1.
         adversarials: shaped like ``inputs``; a sample that is not finite, or not predicted otherwise than the class to
@@ -137,6 +140,8 @@ def linearity_profile(
         )
     elif target is not None:
         raise ValueError("target: got one beside analysis, expected only one of them (the analysis has its own)")
+    if not isinstance(analysis, LinearAnalysis):
+        raise TypeError(f"analysis: got {type(analysis).__name__}, expected what linear_analysis returned")
     gradient = as_tensors(analysis.binarized_gradient, "analysis")
     check_same_shapes(tensors, gradient, "analysis")
     found = (analysis.target, analysis.rival, analysis.linearized_robustness, gradient)

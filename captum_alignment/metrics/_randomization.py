@@ -1,5 +1,6 @@
 """Model randomisation: does an attribution change when the network forgets what it has learnt?"""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -8,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from captum_alignment._core._features import find_layer
 from captum_alignment._core._gradients import checked_inputs, for_autograd
@@ -23,8 +23,9 @@ from captum_alignment._core._inputs import (
     to_dataframe,
 )
 from captum_alignment._core._random import draw_seeds, seeded
-from captum_alignment._core._scores import as_scores, as_target, resolve_target, run_output
+from captum_alignment._core._scores import as_scores, as_target, resolve_target
 from captum_alignment._core._statistics import describe
+from captum_alignment.metrics._layers import reinitialise, run_order
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -98,7 +99,7 @@ def randomization_check(
     not taken for a difference, and the global ones stay where they were.
 
     Args:
-        model: an `nn.Module` returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        model: an `nn.Module` returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         attribute: ``attribute(model, inputs, target)`` returns the attributions of the model that it is given, which is
             the copy, e.g. ``lambda m, x, t: Saliency(m).attribute(x, target=t, abs=False)``. Its inputs require grad.
             For a model of one output ``target`` is None, by which Captum takes that output.
@@ -114,8 +115,8 @@ def randomization_check(
     Raises:
         TypeError: a model that is not a module, attributions that are not floating tensors.
         ValueError: unknown layers or mode, a model without parameters or one that cannot be copied; an ``attribute``
-            that runs the original model or returns a delta too; attributions whose shape changes; inputs and
-            targets as in `captum_alignment.linear_analysis`.
+            that runs the original model or returns a delta too; attributions whose shape changes; a parametrised
+            layer that keeps its values; inputs and targets as in `captum_alignment.linear_analysis`.
 
     >>> from captum.attr import InputXGradient
     >>> net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -133,7 +134,7 @@ def randomization_check(
     with torch.inference_mode(False), torch.enable_grad():
         copy = _copied(model)
         x, args, chosen = for_autograd((x, additional_forward_args, as_target(target, len(x[0]))))
-        order, output = _run_order(copy, x, args)
+        order, output = run_order(copy, x, args)
         classes = resolve_target(chosen, as_scores(output, len(x[0])))
         single = output.ndim == 1 or output.shape[1] == 1
         groups = order if layers is None else {name: list(find_layer(copy, name).modules()) for name in layers}
@@ -143,14 +144,14 @@ def randomization_check(
             leaves = tuple(t.clone().requires_grad_() for t in x)
             with seeded(noise, device), _refused(model):
                 found = attribute(copy, like_inputs(leaves, inputs), None if single else classes.clone())
-            if isinstance(found, tuple) and len(found) == 2 and (isinstance(found[0], tuple) or len(x) == 1):
+            if _has_delta(found, single_input=len(x) == 1):
                 raise ValueError("attribute: got a pair, as of attributions and delta, expected the attributions alone")
             return tuple(t.detach() for t in as_tensors(found, "attributions"))
 
         original, similarities = maps(), []
-        for seed, modules in zip(seeds, groups.values(), strict=True):
+        for seed, (name, modules) in zip(seeds, groups.items(), strict=True):
             with seeded(seed, device):
-                _reinitialise(modules)
+                reinitialise(modules, f"layers: {name!r}")
             found = maps()
             pairs = (found, original), (_absolute(found), _absolute(original))
             similarities.append(torch.stack([rank_correlation(*pair) for pair in pairs]))
@@ -175,6 +176,8 @@ def rank_correlation(attributions: TensorOrTuple, others: TensorOrTuple) -> Tens
 
     >>> rank_correlation(torch.tensor([[1.0, 2, 3]]), torch.tensor([[1.0, 4, 9]]))
     tensor([1.], dtype=torch.float64)
+
+    Spearman (1904).
     """
     pair = as_tensors(attributions, "attributions"), as_tensors(others, "others")
     check_same_shapes(*pair, "others", of="the attributions")
@@ -192,65 +195,15 @@ def _centred_ranks(values: Tensor) -> Tensor:
     return torch.where(values.isnan().any(1, keepdim=True), torch.nan, ranks.double())
 
 
+def _has_delta(found: Any, *, single_input: bool) -> bool:
+    """Whether these are attributions and a convergence delta, not the attributions of two inputs or outputs."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        return False
+    return isinstance(found[0], tuple) or (single_input and isinstance(found[1], Tensor) and found[1].ndim == 1)
+
+
 def _absolute(maps: Tensors) -> Tensors:
     return tuple(t.abs() for t in maps)
-
-
-def _run_order(model: nn.Module, x: Tensors, args: Any) -> tuple[dict[str, list[nn.Module]], Tensor]:
-    """The modules with parameters of their own, from the last that runs to the first, and the output of that run.
-
-    One that does not run by itself (attention uses the parameters of its projection) has the place of its parent.
-    """
-    modules = dict(model.named_modules())
-    clock: dict[str, int] = {}
-
-    def started(name: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            clock.setdefault(name, len(clock))
-
-        return hook
-
-    handles = [module.register_forward_pre_hook(started(name)) for name, module in modules.items()]
-    try:
-        with torch.no_grad():
-            output = run_output(model, x, args)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name in modules:
-        clock.setdefault(name, clock.get(name.rpartition(".")[0], 0))
-    inner = {
-        id(m) for module in modules.values() if is_parametrized(module) for m in _parametrizations(module).modules()
-    }
-    own = [name for name, module in modules.items() if id(module) not in inner and _own(module)]
-    if not own:
-        raise ValueError("model: has no parameters, expected layers to randomise")
-    return {name or "(root)": [modules[name]] for name in sorted(own, key=clock.__getitem__, reverse=True)}, output
-
-
-@torch.no_grad()
-def _reinitialise(modules: list[nn.Module]) -> None:
-    for module in modules:
-        parameters = _own(module)
-        before = [parameter.clone() for parameter in parameters]
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-        # A parametrised weight is computed from others, which reset_parameters leaves as they are.
-        for parameter, old in zip(parameters, before, strict=True):
-            if torch.equal(parameter, old):
-                flat = parameter.flatten()
-                parameter.copy_(flat[torch.randperm(len(flat), device=flat.device)].reshape(parameter.shape))
-
-
-def _own(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the module itself, those behind its parametrised ones (weight norm …) among them."""
-    behind = _parametrizations(module).parameters() if is_parametrized(module) else ()
-    return [*module.parameters(recurse=False), *behind]
-
-
-def _parametrizations(module: nn.Module) -> nn.ModuleDict:
-    return module.get_submodule("parametrizations")  # pyright: ignore[reportReturnType]
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -276,14 +229,15 @@ def _copied(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def _refused(model: nn.Module) -> Iterator[None]:
-    """A `ValueError` if the model, of which only a copy is randomised, runs inside."""
+    """A `ValueError` if the model, of which only a copy is randomised, runs inside; its parts may (an explainer)."""
+    thread = threading.get_ident()  # others may run the model meanwhile
 
     def hook(*_: Any) -> None:
-        raise ValueError("attribute: runs the original model, expected it to explain the model that it is given")
+        if threading.get_ident() == thread:
+            raise ValueError("attribute: runs the original model, expected it to explain the model that it is given")
 
-    handles = [module.register_forward_pre_hook(hook, prepend=True) for module in model.modules()]
+    handle = model.register_forward_pre_hook(hook, prepend=True)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()

@@ -27,13 +27,14 @@ def remove_features(
     attributions: TensorOrTuple,
     fraction: float,
     *,
-    baseline: Any,
+    baselines: Any,
     keep: bool = False,
     per: Per = "pixel",
     absolute: bool = False,
+    feature_mask: TensorOrTuple | None = None,
     generator: torch.Generator | None = None,
 ) -> InputsT:
-    """``inputs`` with the top ``fraction`` of each sample's features replaced by ``baseline``: ROAR's removal.
+    """``inputs`` with the top ``fraction`` of each sample's features replaced by ``baselines``: ROAR's removal.
 
     With ``keep`` the top fraction stays and the rest is replaced: KAR. Of F features exactly round(fraction · F) are
     the top ones. The call is pure, and of one sample independent of the others unless attributions tie.
@@ -42,13 +43,16 @@ def remove_features(
         inputs: tensor (N, ...) or a tuple of such, integers too, whose features are ranked together.
         attributions: of the shapes of ``inputs``; per pixel, (N, 1, ...) will do for any number of channels.
         fraction: strictly between 0 and 1.
-        baseline: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs; for
-            a tuple of inputs also a tuple with one of these for each. ROAR takes the mean of each channel over the
+        baselines: what replaces them: a number, a value per channel (C,), or a tensor that broadcasts to the inputs;
+            for a tuple of inputs also a tuple with one of these for each. ROAR takes the mean of each channel over the
             *training set*, ``images.mean((0, 2, 3))``. There is no default, as a batch does not know that mean.
         keep: keep the top fraction and replace the rest.
         per: "pixel" ranks the positions of (N, C, ...), by the sum over channels, and replaces all channels of one;
             "value" ranks every entry by itself, which is what the authors' code does. For (N, D) they are the same.
         absolute: rank by the absolute values, taken before channels are summed; otherwise the most positive are on top.
+        feature_mask: integers of the shapes of ``inputs``, or that broadcast to them (batch size 1), as in Captum: the
+            entries of a sample with equal numbers, also of several tensors, are one feature, ranked by the sum of its
+            attributions and replaced as one. ``per`` is of no account then: there is one attribution for every entry.
         generator: breaks ties, which a constant map consists of, at random. None is a fixed private one, the same in
             every call; for independent ties pass one on from batch to batch.
 
@@ -58,20 +62,61 @@ def remove_features(
     Raises:
         TypeError: not tensors, or attributions that are not floating.
         ValueError: attributions of another shape, NaN or infinite ones; a fraction outside (0, 1); a baseline that does
-            not broadcast or is not finite; an unknown ``per``.
+            not broadcast or is not finite; a mask that is not of integers or does not broadcast; an unknown ``per``.
 
     Hooker, Erhan, Kindermans & Kim (2019).
 
     >>> x, a = torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[0.1, 0.9, 0.5, -1]])
-    >>> remove_features(x, a, 0.5, baseline=0)
+    >>> remove_features(x, a, 0.5, baselines=0)
     tensor([[1., 0., 0., 4.]])
-    >>> remove_features(x, a, 0.5, baseline=0, keep=True)
+    >>> remove_features(x, a, 0.5, baselines=0, keep=True)
     tensor([[0., 2., 3., 0.]])
     """
     x = as_tensors(inputs, integers=True)
-    importance = importance_of(x, attributions, per, absolute)
-    filling, share = filling_for(x, baseline), check_fraction(fraction)
-    return like_inputs(replaced(x, importance, ranks(importance, generator), share, filling, keep), inputs)
+    ranking = ranked(x, attributions, per, absolute, feature_mask, generator)
+    filling, share = filling_for(x, baselines), check_fraction(fraction)
+    return like_inputs(replaced(x, *ranking, share, filling, keep), inputs)
+
+
+def ranked(
+    x: Tensors,
+    attributions: TensorOrTuple,
+    per: Per,
+    absolute: bool,
+    feature_mask: TensorOrTuple | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensors, Tensor, Tensor]:
+    """What may be removed: its layout as tensors, its rank (N, D), and the number of features (N,) of each sample."""
+    grid = importance_of(x, attributions, per if feature_mask is None else "value", absolute)
+    if feature_mask is None:
+        order = ranks(grid, generator)
+        return grid, order, order.new_full((len(order),), order.shape[1])
+    groups = flatten(_masks_for(x, feature_mask), torch.int64).unique(return_inverse=True)[1]
+    values = flatten(grid, torch.float64)
+    sums = values.new_zeros(len(values), int(groups.max()) + 1)
+    present = torch.zeros_like(sums, dtype=torch.bool).scatter_(1, groups, True)
+    # Numbers that only other samples have come last.
+    sums = sums.scatter_add_(1, groups, values).masked_fill_(~present, -torch.inf)
+    return grid, ranks((sums,), generator).gather(1, groups), present.sum(1)
+
+
+def _masks_for(x: Tensors, feature_mask: TensorOrTuple) -> Tensors:
+    given = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
+    if len(given) != len(x):
+        raise ValueError(f"feature_mask: got {len(given)} tensors, expected one for each of {len(x)} input tensors")
+    return tuple(_mask_for(mask, t) for mask, t in zip(given, x, strict=True))
+
+
+def _mask_for(mask: Any, x: Tensor) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
+        got = f"dtype {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"feature_mask: got {got}, expected a tensor of integers or a tuple of such")
+    try:
+        return mask.to(x.device).expand_as(x)
+    except RuntimeError:
+        raise ValueError(
+            f"feature_mask: got shape {tuple(mask.shape)}, expected one that broadcasts to inputs of {tuple(x.shape)}"
+        ) from None
 
 
 def importance_of(x: Tensors, attributions: TensorOrTuple, per: Per, absolute: bool) -> Tensors:
@@ -99,18 +144,20 @@ def ranks(importance: Tensors, generator: torch.Generator | None) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
 
 
-def replaced(x: Tensors, grid: Tensors, ranks: Tensor, fraction: float, filling: Tensors, keep: bool) -> Tensors:
-    """``x`` with ``filling`` in the features of ``grid``, shaped like the importance, that are to go."""
-    count = round(fraction * ranks.shape[1])
+def replaced(
+    x: Tensors, grid: Tensors, ranks: Tensor, sizes: Tensor, fraction: float, filling: Tensors, keep: bool
+) -> Tensors:
+    """``x`` with ``filling`` in the features, as of `ranked`, that are to go."""
+    count = (fraction * sizes.double()).round().unsqueeze(1)
     masks = unflatten(ranks >= count if keep else ranks < count, grid)
     return tuple(torch.where(mask.bool(), b, t) for mask, b, t in zip(masks, filling, x, strict=True))
 
 
-def filling_for(x: Tensors, baseline: Any) -> Tensors:
-    """``baseline`` as tensors of the shapes of ``x``."""
-    given = baseline if isinstance(baseline, tuple) else (baseline,) * len(x)
+def filling_for(x: Tensors, baselines: Any) -> Tensors:
+    """``baselines`` as tensors of the shapes of ``x``."""
+    given = baselines if isinstance(baselines, tuple) else (baselines,) * len(x)
     if len(given) != len(x):
-        raise ValueError(f"baseline: got a tuple of {len(given)}, expected one for each of {len(x)} input tensors")
+        raise ValueError(f"baselines: got a tuple of {len(given)}, expected one for each of {len(x)} input tensors")
     return tuple(_expanded(value, t) for value, t in zip(given, x, strict=True))
 
 
@@ -118,7 +165,7 @@ def _expanded(value: Any, x: Tensor) -> Tensor:
     given = torch.as_tensor(value, device=x.device)
     value = given.to(x.dtype)
     if not x.is_floating_point() and not torch.equal(value.to(given.dtype), given):
-        raise ValueError(f"baseline: got values that inputs of {x.dtype} cannot hold, expected integers in its range")
+        raise ValueError(f"baselines: got values that inputs of {x.dtype} cannot hold, expected integers in its range")
     shape = tuple(value.shape)
     if value.ndim == 1 and x.ndim > 2:
         value = value.reshape(-1, *[1] * (x.ndim - 2))
@@ -128,11 +175,11 @@ def _expanded(value: Any, x: Tensor) -> Tensor:
         fits = False
     if not fits:
         raise ValueError(
-            f"baseline: got shape {shape}, expected a number, a value per channel, or a tensor that "
+            f"baselines: got shape {shape}, expected a number, a value per channel, or a tensor that "
             f"broadcasts to inputs of shape {tuple(x.shape)}"
         )
     if not value.isfinite().all():
-        raise ValueError("baseline: got NaN or infinite entries, expected finite ones")
+        raise ValueError("baselines: got NaN or infinite entries, expected finite ones")
     return value.expand_as(x)
 
 

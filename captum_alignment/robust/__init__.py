@@ -1,6 +1,8 @@
 """Distances to the decision boundary and the attacks that find them, in Foolbox's terms."""
 
 import captum_alignment._core._foolbox  # noqa: F401 - before any other import of foolbox, see there
+from captum_alignment._core._piecewise import NotPiecewiseLinear
+from captum_alignment.robust._certified_distance import certified_distance
 from captum_alignment.robust._decision import DecisionSearch
 from captum_alignment.robust._deepfool import DeepFool
 from captum_alignment.robust._distance import adversarial_distance
@@ -18,8 +20,10 @@ __all__ = [
     "DeepFool",
     "FoolboxPerturbation",
     "GradientAttack",
+    "NotPiecewiseLinear",
     "RivalSearch",
     "adversarial_distance",
     "attack_names",
+    "certified_distance",
     "resolve_attacks",
 ]

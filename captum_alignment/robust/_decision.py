@@ -32,6 +32,13 @@ class DecisionSearch(UntargetedAttack):
 
     Raises:
         ValueError: another norm, no steps; at run time a criterion other than `Misclassification`.
+
+    >>> import foolbox
+    >>> model = foolbox.PyTorchModel(torch.nn.Linear(4, 3).eval(), bounds=(0, 1), device="cpu")
+    >>> x, y = torch.rand(5, 4), torch.zeros(5, dtype=torch.long)
+    >>> _, adversarials, success = DecisionSearch()(model, x, y, epsilons=None)
+    >>> adversarials.shape, success.shape
+    (torch.Size([5, 4]), torch.Size([5]))
     """
 
     def __init__(self, *, norm: float = 2, steps: int = 30) -> None:

@@ -1,13 +1,15 @@
 """The distance to the decision boundary, as the per-sample minimum over attacks."""
 
+import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_alignment._core._foolbox import Bounds, Model
+from captum_alignment._core._foolbox import Bounds
 from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import (
     ForwardFunc,
@@ -20,6 +22,8 @@ from captum_alignment._core._inputs import (
     like_inputs,
 )
 from captum_alignment._core._scores import as_target
+from captum_alignment.robust._bounds import check_inside, resolve_bounds
+from captum_alignment.robust._certified_distance import certified_distance
 from captum_alignment.robust._registry import resolve_attacks
 from captum_alignment.robust._result import AdversarialDistance, doubt
 from captum_alignment.robust._search import Found, Search
@@ -37,6 +41,7 @@ def adversarial_distance(
     feature_mask: Tensor | Tensors | None = None,
     internal_batch_size: int | None = None,
     refine: bool = True,
+    certify: bool = False,
     show_progress: bool = False,
 ) -> AdversarialDistance[InputsT]:
     """rho(x) = inf {‖e‖ : F(x + e) ≠ F(x)} from above (Etmann et al. 2019, Definition 1), per sample.
@@ -47,7 +52,7 @@ def adversarial_distance(
     device are not touched; results do not depend on the global random state.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. A Foolbox
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. A Foolbox
             `PyTorchModel` brings its own bounds.
         inputs: floating tensor (N, ...) inside the bounds, or a tuple of such, one joint vector per sample.
         target: the class to leave, an int or (N,); None is the predicted class.
@@ -64,6 +69,7 @@ def adversarial_distance(
             all.
         internal_batch_size: at most that many samples per attack.
         refine: bisect between the input and the best adversarial.
+        certify: add `certified_distance` as ``lower_bound``; networks that it does not know are refused first.
         show_progress: a progress bar over attacks and batches.
 
     Raises:
@@ -77,6 +83,11 @@ def adversarial_distance(
             named; where it raised for a batch it is tried again on its halves, down to single samples, and those on
             which it raises alone count as failed. Another warning counts the samples without an adversarial, and those
             whose gradient is zero or not finite, so that their distance may be far too large.
+
+    >>> net = torch.nn.Linear(4, 3)
+    >>> result = adversarial_distance(net, torch.rand(5, 4))
+    >>> result.distance.shape, result.adversarials.shape
+    (torch.Size([5]), torch.Size([5, 4]))
     """
     norm = check_norm(norm)
     chosen = resolve_attacks(attacks, norm)
@@ -85,6 +96,17 @@ def adversarial_distance(
     check_inside(tensors, bounds)
     classes = as_target(target, len(tensors[0]))
     free = _free(feature_mask, tensors)
+    lower = None
+    if certify:
+        lower = certified_distance(
+            forward_func,
+            inputs,
+            target,
+            additional_forward_args,
+            norm=norm,
+            bounds=bounds if all(map(math.isfinite, bounds)) else None,
+            show_progress=show_progress,
+        )
     with torch.inference_mode(False):
         samples = for_autograd((tensors, classes, additional_forward_args, free))
         parts = list(batches(internal_batch_size, *samples))
@@ -93,7 +115,7 @@ def adversarial_distance(
             results = [search.run(*part) for part in parts]
     for name, message in search.errors.items():
         warnings.warn(f"attack {name!r} raised {message}; it counts as failed there", stacklevel=2)
-    result = _joined(results, search, inputs)
+    result = replace(_joined(results, search, inputs), lower_bound=lower)
     if sentence := doubt(result.distance, result.reason):
         warnings.warn(sentence, stacklevel=2)
     return result
@@ -131,29 +153,3 @@ def _free(feature_mask: Any, tensors: Tensors) -> Tensor | None:
                 f"feature_mask: got shape {tuple(mask.shape)}, expected {tuple(x.shape)} or what broadcasts to it"
             ) from None
     return whole[0] if len(whole) == 1 else flatten(tuple(whole), torch.uint8).bool()
-
-
-def resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:
-    """``bounds`` as two ascending floats, or those that a Foolbox model brings."""
-    if isinstance(forward_func, Model):
-        own = (float(forward_func.bounds[0]), float(forward_func.bounds[1]))
-        if tuple(bounds) not in ((0, 1), own):
-            raise ValueError(f"bounds: got {tuple(bounds)}, but the Foolbox model has bounds {own}")
-        return own
-    try:
-        low, high = (float(bound) for bound in bounds)
-    except (TypeError, ValueError):
-        raise ValueError(f"bounds: got {bounds!r}, expected (min, max)") from None
-    if not low < high:
-        raise ValueError(f"bounds: got {(low, high)}, expected min < max")
-    return low, high
-
-
-def check_inside(tensors: Tensors, bounds: Bounds) -> None:
-    """A `ValueError` unless all ``tensors`` lie inside ``bounds``."""
-    low, high = min(float(t.min()) for t in tensors), max(float(t.max()) for t in tensors)
-    if low < bounds[0] or high > bounds[1]:
-        raise ValueError(
-            f"inputs range {low:.4g} to {high:.4g}, bounds ({bounds[0]:g}, {bounds[1]:g}): "
-            "put the normalisation into the model, or pass the bounds of your inputs"
-        )

@@ -10,7 +10,7 @@ from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import ForwardFunc, InputsT, like_inputs, per_sample
 from captum_alignment._core._scores import as_target, compute_scores, resolve_target
 from captum_alignment._core._verified import rounding, verified
-from captum_alignment.robust._distance import check_inside, resolve_bounds
+from captum_alignment.robust._bounds import check_inside, resolve_bounds
 
 #: How much farther than epsilon rounding may put a point, as a share of epsilon.
 _ROUNDING = 1e-4
@@ -25,7 +25,7 @@ class FoolboxPerturbation(Perturbation):
     device are not touched; the same call returns the same points, so more ``num_attempts`` change nothing.
 
     Args:
-        forward_func: callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. A Foolbox
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. A Foolbox
             `PyTorchModel` brings its own bounds.
         attack: a Foolbox attack, e.g. ``foolbox.attacks.LinfPGD()`` or `captum_alignment.robust.DeepFool`.
         bounds: (min, max) of every feature.

@@ -88,7 +88,17 @@ PORTFOLIOS: dict[str, dict[float, Callable[[], dict[str, AttackLike | Fallback]]
 
 
 def attack_names(norm: float | None = None) -> tuple[str, ...]:
-    """The names that `adversarial_distance` knows, of portfolios first; with ``norm`` those that exist in it."""
+    """The names that `adversarial_distance` knows, of portfolios first; with ``norm`` those that exist in it.
+
+    Args:
+        norm: 1, 2 or inf, the norm of perturbations.
+
+    Raises:
+        ValueError: another norm.
+
+    >>> "fast" in attack_names(2)
+    True
+    """
     return tuple(name for name, made in {**PORTFOLIOS, **ATTACKS}.items() if norm is None or norm in made)
 
 
@@ -99,6 +109,9 @@ def resolve_attacks(attacks: Any, norm: float) -> dict[str, AttackLike | Fallbac
         TypeError: something that is neither a Foolbox attack nor callable.
         ValueError: an unknown name, one that does not exist in ``norm``, a file or a name in it that is not there, no
             attack at all.
+
+    >>> list(resolve_attacks(["deepfool"], norm=2))
+    ['deepfool']
     """
     found: dict[str, AttackLike | Fallback] = {}
     if isinstance(attacks, Mapping):

@@ -34,6 +34,7 @@ class AdversarialDistance(Generic[InputsT]):
         reason: for each sample why it has no adversarial, or why its distance may be far too large ("zero gradient",
             "gradient not finite", "no gradient", "nothing found", "attack raised"); "" for all others.
         passes: {name: (forward, backward)} passes of an attack, on average over the samples that it ran on.
+        lower_bound: the `certified_distance` within the same bounds, where asked for: no adversarial is nearer.
     """
 
     distance: Tensor
@@ -45,6 +46,7 @@ class AdversarialDistance(Generic[InputsT]):
     target: Tensor
     reason: tuple[str, ...]
     passes: dict[str, tuple[float, float]]
+    lower_bound: Tensor | None = None
 
     def robust_accuracy(self, epsilons: float | Sequence[float] | Tensor, labels: Any = None) -> Tensor:
         """The share of samples (E,) whose class withstands every perturbation found up to each epsilon.
@@ -81,6 +83,8 @@ class AdversarialDistance(Generic[InputsT]):
         names = [self.names[i] if i >= 0 else None for i in self.attack.tolist()]
         frame.insert(1, "attack", names)
         frame.insert(2, "reason", list(self.reason))
+        if self.lower_bound is not None:
+            frame.insert(0, "lower_bound", self.lower_bound.cpu().numpy())
         return frame
 
     def __str__(self) -> str:

@@ -51,6 +51,13 @@ class RivalSearch(UntargetedAttack):
     Raises:
         ValueError: another norm, numbers of runs or steps that are not positive, a reach below 1; at run time another
             criterion.
+
+    >>> import foolbox
+    >>> model = foolbox.PyTorchModel(torch.nn.Linear(4, 3).eval(), bounds=(0, 1), device="cpu")
+    >>> x, y = torch.rand(5, 4), torch.zeros(5, dtype=torch.long)
+    >>> _, adversarials, success = RivalSearch()(model, x, y, epsilons=None)
+    >>> adversarials.shape, success.shape
+    (torch.Size([5, 4]), torch.Size([5]))
     """
 
     def __init__(

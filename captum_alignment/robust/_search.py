@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_alignment._core._failure import ModelFailure, reentrant_told
 from captum_alignment._core._foolbox import (
     AttackLike,
     Bounds,
-    ModelFailure,
     ScoresModel,
     is_fixed_epsilon,
     run_attack,
@@ -90,16 +90,18 @@ class Search:
             part = whole.subset(todo), batch.points[todo], batch.distance[todo], labels[todo]
             batch.points[todo], batch.distance[todo] = bisect_segment(*part, self.norm)
         reason = [_FOLLOWED] * len(labels)
+        winners = batch.attack.tolist()  # -1 where nobody found anything
         for i, state in zip(todo.tolist(), gradients, strict=True):
-            reason[i] = self._reason(batch, i, state)
+            reason[i] = self._reason(winners[i], state, batch.raised[i])
         return Found(batch.distance, batch.attack, by_attack, whole.unpack(batch.points), labels, reason)
 
-    def _reason(self, batch: "_Batch", i: int, gradient: str) -> str:
-        if batch.distance[i].isfinite():
-            winner = list(self.attacks.values())[int(batch.attack[i])]
-            ours = isinstance(winner.attack if isinstance(winner, Fallback) else winner, UntargetedAttack)
-            return gradient if ours else _FOLLOWED
-        return gradient or batch.raised[i] or _NOTHING
+    def _reason(self, winner: int, gradient: str, raised: str) -> str:
+        """Why a sample has no answer, or a doubtful one: found without a gradient by an attack that follows it."""
+        if winner < 0:
+            return gradient or raised or _NOTHING
+        attack = list(self.attacks.values())[winner]
+        ours = isinstance(attack.attack if isinstance(attack, Fallback) else attack, UntargetedAttack)
+        return gradient if ours else _FOLLOWED
 
     def _try(
         self, name: str, attack: AttackLike, whole: ScoresModel, labels: Tensor, index: Tensor
@@ -172,7 +174,8 @@ def _gradients(model: ScoresModel, labels: Tensor) -> list[str]:
             return [_NO_GRAPH] * len(labels)
         own = scores.gather(1, labels.unsqueeze(1)).squeeze(1)
         other = scores.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
-        (gradient,) = torch.autograd.grad((own - other).sum(), leaf, allow_unused=True)
+        with reentrant_told():
+            (gradient,) = torch.autograd.grad((own - other).sum(), leaf, allow_unused=True)
     if gradient is None:
         return [_NO_GRAPH] * len(labels)
     flat = gradient.flatten(1)

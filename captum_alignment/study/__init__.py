@@ -12,19 +12,16 @@ On the command line ``captum-alignment evaluate | report | study | roar``; in Py
 It needs the optional dependencies, ``pip install 'captum-alignment[study]'``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
-    from captum_alignment.study._claims import Verdict
-    from captum_alignment.study._config import StudyConfig, make_config
-    from captum_alignment.study._data import load_dataset
-    from captum_alignment.study._evaluate import evaluate
-    from captum_alignment.study._models import LoadedModel, Logits, load_model
-    from captum_alignment.study._records import read_records
-    from captum_alignment.study._roar import remove_and_retrain
-    from captum_alignment.study._runs_report import report
-    from captum_alignment.study._study import StudyResult, run_study
+    from captum_alignment.study.cohort import StudyConfig, StudyResult, Verdict, make_config, run_study
+    from captum_alignment.study.compare import report
+    from captum_alignment.study.evaluation import evaluate, read_records
+    from captum_alignment.study.load import LoadedModel, Logits, load_dataset, load_model
+    from captum_alignment.study.roar import remove_and_retrain
 
 __all__ = [
     "LoadedModel",
@@ -43,28 +40,14 @@ __all__ = [
 ]
 
 # Loaded on first use, so that the command line starts, and can complain, without the optional dependencies.
-_MODULES = {
-    "LoadedModel": "_models",
-    "Logits": "_models",
-    "StudyConfig": "_config",
-    "StudyResult": "_study",
-    "Verdict": "_claims",
-    "evaluate": "_evaluate",
-    "load_dataset": "_data",
-    "load_model": "_models",
-    "make_config": "_config",
-    "read_records": "_records",
-    "remove_and_retrain": "_roar",
-    "report": "_runs_report",
-    "run_study": "_study",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "cohort": ["StudyConfig", "StudyResult", "Verdict", "make_config", "run_study"],
+        "compare": ["report"],
+        "evaluation": ["evaluate", "read_records"],
+        "load": ["LoadedModel", "Logits", "load_dataset", "load_model"],
+        "roar": ["remove_and_retrain"],
+    },
+    needs=dict.fromkeys(("cohort", "compare", "evaluation", "load", "roar"), "study"),
+)

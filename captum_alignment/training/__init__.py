@@ -48,9 +48,9 @@ Lightning through ``layer="embedding"``. Adversarial training (`adversarial_exam
 `AdversarialTraining`) and defensive distillation (`distillation_loss`, `Distillation`) need no second derivative.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from captum_alignment._optional import on_first_use
 from captum_alignment.training._adversarial import L2SignPGD, adversarial_examples
 from captum_alignment.training._alignment import AlignmentRegularizer, alignment_penalty
 from captum_alignment.training._distillation import Distillation, distillation_loss, soft_labels
@@ -121,27 +121,18 @@ __all__ = [
     "trades_penalty",
 ]
 
-#: Where a callback is defined, and the extra that brings its host.
-_CALLBACKS = {
-    "AdversarialTraining": ("captum_alignment.training._adversarial_callback", "study"),
-    "LipschitzRegularization": ("captum_alignment.training._lipschitz_callback", "study"),
-    "RegularizationCallback": ("captum_alignment.training._lightning", "study"),
-    "SkorchAdversarialTraining": ("captum_alignment.training._skorch", "skorch"),
-    "SkorchRegularization": ("captum_alignment.training._skorch", "skorch"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _CALLBACKS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, extra = _CALLBACKS[name]
-    try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("captum_alignment"):
-            raise
-        raise ImportError(f"{name} needs {error.name}: pip install 'captum-alignment[{extra}]'") from error
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "_adversarial_callback": ["AdversarialTraining"],
+        "_lightning": ["RegularizationCallback"],
+        "_lipschitz_callback": ["LipschitzRegularization"],
+        "_skorch": ["SkorchAdversarialTraining", "SkorchRegularization"],
+    },
+    needs={
+        "_adversarial_callback": "study",
+        "_lightning": "study",
+        "_lipschitz_callback": "study",
+        "_skorch": "skorch",
+    },
+)

@@ -23,9 +23,10 @@ from captum_alignment._core._inputs import (
     check_finite,
     like_inputs,
 )
+from captum_alignment._core._model import is_quantised, no_gradient
 from captum_alignment._core._scores import as_target, resolve_target
 from captum_alignment.training._distributed import unwrapped
-from captum_alignment.training._forward import evaluating
+from captum_alignment.training._forward import evaluating, scores_of
 from captum_alignment.training._regularizers import check_factor
 
 AttackName: TypeAlias = Literal["pgd-l2", "pgd-linf", "pgd-l2-sign"]
@@ -43,6 +44,13 @@ class L2SignPGD(L2ProjectedGradientDescentAttack):
 
     Args:
         rel_stepsize, abs_stepsize, steps, random_start: as of Foolbox's ``L2PGD``.
+
+    >>> import foolbox
+    >>> model = foolbox.PyTorchModel(torch.nn.Linear(4, 3).eval(), bounds=(0, 1), device="cpu")
+    >>> x, y = torch.rand(5, 4), torch.zeros(5, dtype=torch.long)
+    >>> _, adversarials, success = L2SignPGD(steps=2)(model, x, y, epsilons=0.5)
+    >>> adversarials.shape
+    torch.Size([5, 4])
     """
 
     def normalize(self, gradients: ep.Tensor, *, x: ep.Tensor, bounds: Any) -> ep.Tensor:  # noqa: ARG002
@@ -81,7 +89,7 @@ def adversarial_examples(
     global random numbers untouched. Of a DDP or compiled model the module inside is run.
 
     Args:
-        forward_func: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier.
+        forward_func: any callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         inputs: a tensor or tuple of tensors (N, ...) within ``bounds``; a tuple counts as one vector per sample.
         target: the true class of each sample, as in Captum; None is the predicted class.
         additional_forward_args: further arguments of ``forward_func``, as in Captum.
@@ -104,6 +112,10 @@ def adversarial_examples(
         ValueError: inputs out of bounds, NaN or empty, targets out of range, unknown attack, numbers out of range.
 
     Madry et al. (2018); the sign-step form and its use for attributions: Zeng et al. (2021).
+
+    >>> x, y = torch.rand(8, 4), torch.arange(8) % 3
+    >>> adversarial_examples(torch.nn.Linear(4, 3), x, y, attack="pgd-linf", epsilon=0.1, steps=2).shape
+    torch.Size([8, 4])
     """
     check_attack(attack, epsilon, steps, step_size)
     tensors = tuple(x.detach() for x in for_autograd(as_tensors(inputs)))
@@ -114,9 +126,11 @@ def adversarial_examples(
         model = ScoresModel(inner, tensors, for_autograd(additional_forward_args), _UNBOUNDED)
         chosen = as_target(for_autograd(target), len(tensors[0]))
         with torch.no_grad():
-            labels = resolve_target(chosen, model.module(model.packed))
+            labels = resolve_target(chosen, scores_of(inner, tensors, model.args))
         if epsilon == 0:
             return like_inputs(tensors, inputs)
+        if is_quantised(inner):
+            raise ValueError(no_gradient(inner))
         generator = generator or torch.Generator().manual_seed(0)
         kind = _within(limits, _ATTACKS[attack], generator)
         found = run_attack(
@@ -142,7 +156,7 @@ def divergent_examples(
     with evaluating(model):
         wrapped = ScoresModel(model, inputs, None, _UNBOUNDED)
         with torch.no_grad():
-            scores = wrapped.module(wrapped.packed)
+            scores = scores_of(model, inputs)
         if epsilon == 0:
             return inputs
 

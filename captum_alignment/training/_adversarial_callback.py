@@ -34,6 +34,10 @@ class AdversarialTraining(Callback):
     Raises:
         TypeError: a batch or an input of the wrong kind.
         ValueError: inputs out of bounds, unknown attack, numbers out of range.
+
+    Madry et al. (2018).
+
+    >>> callback = AdversarialTraining(epsilon=0.5, steps=10)
     """
 
     def __init__(

@@ -35,6 +35,12 @@ def alignment_penalty(
             inputs.
 
     Alignment is Definition 2 and 3 of Etmann et al. (2019).
+
+    >>> import torch
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> scores = torch.nn.Linear(4, 3)(x)
+    >>> alignment_penalty(scores, x, y).shape
+    torch.Size([8])
     """
     return _penalty(Graph(scores, inputs), target, check_of(of), check_norm(norm))
 
@@ -53,6 +59,11 @@ class AlignmentRegularizer(Regularizer):
         ValueError: a negative weight, unknown ``of``, ``norm`` or ``method``.
 
     See `alignment_penalty`.
+
+    >>> import torch
+    >>> model, x, y = torch.nn.Linear(4, 3), torch.rand(8, 4), torch.arange(8) % 3
+    >>> loss = torch.nn.functional.cross_entropy(model(x), y) + AlignmentRegularizer(0.1)(model, x, y)
+    >>> loss.backward()
     """
 
     name = "alignment"

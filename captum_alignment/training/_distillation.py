@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_alignment._core._arguments import check_arguments
 from captum_alignment._core._gradients import for_autograd
-from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, accumulation_dtype, as_tensors
-from captum_alignment._core._scores import as_scores, as_target, compute_scores, resolve_target
+from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, accumulation_dtype, as_tensors
+from captum_alignment._core._repeatable import check_repeatable
+from captum_alignment._core._scores import as_scores, as_target, compute_scores, resolve_target, run_scores
 from captum_alignment.training._forward import evaluating
 
 
@@ -32,6 +34,11 @@ def distillation_loss(scores: Tensor, target: Any, *, temperature: float) -> Ten
         ValueError: shapes that do not fit, a temperature that is not positive.
 
     Papernot et al. (2016).
+
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> scores = torch.nn.Linear(4, 3)(x)
+    >>> distillation_loss(scores, y, temperature=10).shape
+    torch.Size([8])
     """
     check_temperature(temperature)
     scores = as_scores(scores, len(scores))
@@ -54,7 +61,7 @@ def soft_labels(
     """softmax(teacher(inputs) / T), detached: what a student is to learn.
 
     Args:
-        teacher: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. It runs in eval mode
+        teacher: any callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. It runs in eval mode
             and leaves in the modes that it had.
         inputs: a tensor or tuple of tensors (N, ...).
         additional_forward_args: further arguments of ``teacher``, as in Captum.
@@ -66,10 +73,22 @@ def soft_labels(
     Raises:
         TypeError: wrong kinds of arguments.
         ValueError: NaN scores, a temperature that is not positive.
+
+    Papernot et al. (2016).
+
+    >>> soft_labels(torch.nn.Linear(4, 3), torch.rand(8, 4), temperature=10).shape
+    torch.Size([8, 3])
     """
     check_temperature(temperature)
+    tensors = as_tensors(for_autograd(inputs))
+    check_arguments(additional_forward_args, len(tensors[0]))
+
+    def run(x: Tensors, args: Any) -> Tensor:
+        return run_scores(teacher, x, args)
+
     with torch.no_grad(), evaluating(teacher):
-        scores = compute_scores(teacher, as_tensors(for_autograd(inputs)), additional_forward_args)
+        check_repeatable(run, tensors, additional_forward_args, model=teacher, name="teacher")
+        scores = compute_scores(teacher, tensors, additional_forward_args)
     return (scores.to(accumulation_dtype(scores.dtype)) / temperature).softmax(1)
 
 
@@ -80,12 +99,18 @@ class Distillation:
     a submodule, so no optimizer or checkpoint takes it in; it must be on the device of the inputs.
 
     Args:
-        teacher: a model trained with `distillation_loss` at the same temperature.
+        teacher: a model trained with `distillation_loss` at the same temperature, returning (N, K) logits, or (N,) /
+            (N, 1): the logit of class 1.
         temperature: T > 0.
         student_temperature: at which the student is trained; by default T.
 
     Raises:
         ValueError: a temperature that is not positive.
+
+    Papernot et al. (2016).
+
+    >>> teacher, student, x = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3), torch.rand(8, 4)
+    >>> Distillation(teacher, temperature=10)(student(x), x).backward()
     """
 
     def __init__(self, teacher: ForwardFunc, *, temperature: float, student_temperature: float | None = None):

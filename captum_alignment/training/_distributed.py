@@ -91,7 +91,7 @@ def _before_first_average(ddp: DistributedDataParallel) -> bool:
 def _inside(model: Any) -> Any:
     if isinstance(model, DistributedDataParallel):
         return model.module
-    parts = model._modules if isinstance(model, nn.Module) else {}
+    parts = dict(model.named_children()) if isinstance(model, nn.Module) else {}
     return parts.get("_forward_module" if _is_fabric(model) else "_orig_mod")
 
 

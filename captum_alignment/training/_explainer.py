@@ -87,6 +87,10 @@ def explainer_loss(maps: TensorOrTuple, targets: TensorOrTuple) -> Tensor:
         TypeError, ValueError: not floating tensors, shapes that differ.
 
     Zeng, Kowsar, Erfani & Bailey (2021).
+
+    >>> import torch
+    >>> explainer_loss(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
     """
     found, wanted = as_tensors(maps, "maps"), as_tensors(targets, "targets")
     check_same_shapes(found, wanted, "targets", of="the maps")

@@ -29,13 +29,13 @@ class ScoresOf:
         return self.scores(self.module, inputs[0] if len(inputs) == 1 else inputs)
 
 
-def scores_of(model: Any, inputs: Tensors) -> Tensor:
+def scores_of(model: Any, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
     """Scores (N, K) of a model in training, as of `compute_scores`.
 
     One logit is turned into two scores before they are looked at: those of a young net often keep to [0, 1] without
     being probabilities.
     """
-    scores = run_scores(model, inputs)
+    scores = run_scores(model, inputs, additional_forward_args)
     return compute_scores(lambda *_: scores, inputs)
 
 

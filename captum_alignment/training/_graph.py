@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_alignment._core._failure import reentrant_told
 from captum_alignment._core._inputs import (
     TensorOrTuple,
     Tensors,
@@ -72,7 +73,8 @@ def differentiate(value: Tensor, inputs: Tensors, name: str, *, create_graph: bo
     if value.requires_grad:
         if create_graph:
             check_outputs(graph_nodes((value,)))
-        found = torch.autograd.grad(value, inputs, create_graph=create_graph, retain_graph=True, allow_unused=True)
+        with reentrant_told():
+            found = torch.autograd.grad(value, inputs, create_graph=create_graph, retain_graph=True, allow_unused=True)
     if all(gradient is None for gradient in found):
         raise ValueError(
             f"{name}: does not depend on the inputs, expected a value computed from these very tensors "

@@ -49,6 +49,11 @@ def saliency_penalty(
             fit, scores that do not depend on the inputs.
 
     Noack, Ahern, Dou & Li (2019), where g is the gradient of the true class's logit.
+
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> scores = torch.nn.Linear(4, 3)(x)
+    >>> saliency_penalty(scores, x, y, torch.randn(8, 4)).shape
+    torch.Size([8])
     """
     return _penalty(Graph(scores, inputs), target, maps, *_check(direction, magnitude, magnitude_over, of))
 
@@ -70,6 +75,11 @@ class InterpretationRegularizer(Regularizer):
         ValueError: negative weights, unknown options; in the call, maps that do not match the inputs.
 
     Noack, Ahern, Dou & Li (2019); see `saliency_penalty`.
+
+    >>> model, x, y = torch.nn.Linear(4, 3), torch.rand(8, 4), torch.arange(8) % 3
+    >>> maps = torch.randn(8, 4)
+    >>> loss = torch.nn.functional.cross_entropy(model(x), y) + InterpretationRegularizer(1.0)(model, x, y, maps)
+    >>> loss.backward()
     """
 
     name = "interpretation"

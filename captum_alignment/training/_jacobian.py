@@ -33,6 +33,11 @@ def jacobian_penalty(
             integer or come without a generator.
 
     Hoffman, Roberts & Yaida (2019).
+
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> scores = torch.nn.Linear(4, 3)(x)
+    >>> jacobian_penalty(scores, x).shape
+    torch.Size([8])
     """
     graph = Graph(scores, inputs)
     if _check_projections(projections) is not None and generator is None:
@@ -55,6 +60,10 @@ class JacobianRegularizer(Regularizer):
         ValueError: a negative weight, projections that are not a positive integer, an unknown method.
 
     Hoffman, Roberts & Yaida (2019); see `jacobian_penalty`. The target is not used.
+
+    >>> model, x, y = torch.nn.Linear(4, 3), torch.rand(8, 4), torch.arange(8) % 3
+    >>> loss = torch.nn.functional.cross_entropy(model(x), y) + JacobianRegularizer(0.01)(model, x, y)
+    >>> loss.backward()
     """
 
     name = "jacobian"

@@ -66,6 +66,9 @@ class RegularizationCallback(Callback):
             not reduced as ``reduction`` says, a `manual_backward` that never comes, a term that is NaN or infinite
             (without a gradient scaler, which skips such steps by itself), settings of the trainer that exclude double
             backpropagation.
+
+    >>> from captum_alignment.training import LocalLipschitz
+    >>> callback = RegularizationCallback(LocalLipschitz(1e-3), schedule=lambda step: min(1.0, step / 500))
     """
 
     def __init__(

@@ -82,6 +82,13 @@ def linear_region_penalty(
         ValueError: numbers that are not positive, no units, an unknown norm, shapes or targets that do not fit.
 
     Croce, Andriushchenko & Hein (2019).
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> with KinkedUnits() as units:
+    ...     scores = model(x)
+    >>> linear_region_penalty(scores, x, y, units.found, region=0.1, margin=0.5).shape
+    torch.Size([8])
     """
     options = _check(region, margin, nearest, candidates, norm)
     return _regions(Graph(scores, inputs), target, units, *options)
@@ -101,6 +108,10 @@ class LinearRegions(Regularizer):
             other functions are not seen.
 
     Croce, Andriushchenko & Hein (2019), maximum margin regularization; see `linear_region_penalty`.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> LinearRegions(0.1, region=0.1, margin=0.5)(model, x, y).backward()
     """
 
     name = "linear_regions"

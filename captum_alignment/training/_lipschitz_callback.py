@@ -13,6 +13,8 @@ class LipschitzRegularization(RegularizationCallback):
     ``Trainer(callbacks=[LipschitzRegularization(0.3)])`` adds 0.3 · mean_i ‖∇ₓ loss_i‖² to the loss of the module's own
     training step and logs it as ``local_lipschitz``. That loss is the mean over the batch of one loss per sample;
     another, such as a sum, needs ``reduction``. ``options`` are those of `RegularizationCallback`.
+
+    >>> callback = LipschitzRegularization(1e-3)
     """
 
     def __init__(

@@ -48,6 +48,11 @@ def margin_penalty(
             targets that do not fit, scores that do not depend on the inputs.
 
     Elsayed et al. (2018), at the input layer and with the nearest rival alone; rho~ is Definition 4 of Etmann et al.
+
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> scores = torch.nn.Linear(4, 3)(x)
+    >>> margin_penalty(scores, x, y, margin=0.5).shape
+    torch.Size([8])
     """
     return _hinge(Graph(scores, inputs), target, *_check(margin, norm, candidates, eps))
 
@@ -71,6 +76,10 @@ class LargeMargin(Regularizer):
         ValueError: negative numbers, unknown ``norm`` or ``method``, candidates that are not a positive integer.
 
     Elsayed et al. (2018); see `margin_penalty`.
+
+    >>> model, x, y = torch.nn.Linear(4, 3), torch.rand(8, 4), torch.arange(8) % 3
+    >>> loss = torch.nn.functional.cross_entropy(model(x), y) + LargeMargin(1.0, margin=0.5)(model, x, y)
+    >>> loss.backward()
     """
 
     name = "large_margin"

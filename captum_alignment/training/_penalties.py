@@ -60,6 +60,11 @@ def input_gradient_penalty(
     The squared l_2 form of the loss is the double backpropagation of Drucker & LeCun (1992) and the input gradient
     regularization of Ross & Doshi-Velez (2018). In train mode, batch norm makes the loss of one sample depend on the
     others; the gradient is then that of the sum.
+
+    >>> x, y = torch.rand(8, 4).requires_grad_(), torch.arange(8) % 3
+    >>> scores = torch.nn.Linear(4, 3)(x)
+    >>> input_gradient_penalty(scores, x, y).shape
+    torch.Size([8])
     """
     return gradient_penalty(Graph(scores, inputs), target, of=of, norm=norm, squared=squared)
 

@@ -30,6 +30,11 @@ def class_gradients_penalty(scores: Tensor, inputs: TensorOrTuple, directions: T
         ValueError: shapes that do not fit, scores that do not depend on the inputs.
 
     Ganz, Kawar & Elad (2023).
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> x, y = torch.rand(8, 1, 4, 4).requires_grad_(), torch.arange(8) % 3
+    >>> class_gradients_penalty(model(x), x, torch.rand(8, 3, 1, 4, 4)).shape
+    torch.Size([8])
     """
     return _class_gradients(Graph(scores, inputs), as_tensors(directions, "directions"))
 
@@ -48,6 +53,10 @@ class PerceptualAlignment(Regularizer):
         ValueError: a negative weight, an unknown method; in the call, shapes that do not fit.
 
     Ganz, Kawar & Elad (2023), "class mean" and "one image"; see `class_gradients_penalty`. The target is not used.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> x, y = torch.rand(8, 1, 4, 4).requires_grad_(), torch.arange(8) % 3
+    >>> PerceptualAlignment(0.1, torch.rand(3, 1, 4, 4))(model, x, y).backward()
     """
 
     name = "perceptual_alignment"
@@ -92,6 +101,11 @@ def edge_penalty(scores: Tensor, inputs: TensorOrTuple, target: Any, *, of: Of =
     After Rodríguez-Muñoz, Wang & Torralba (2024), who find that gradients which concentrate on edges make a model
     robust; the cosine of magnitudes is this package's form of it. Their other penalty, the l_1 norm of the gradient of
     the loss, is `input_gradient_penalty` with ``norm=inf, squared=False``.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> x, y = torch.rand(8, 1, 4, 4).requires_grad_(), torch.arange(8) % 3
+    >>> edge_penalty(model(x), x, y).shape
+    torch.Size([8])
     """
     return _edges(Graph(scores, inputs), target, check_of(of))
 
@@ -109,6 +123,10 @@ class EdgeAlignment(Regularizer):
         ValueError: a negative weight, unknown ``of`` or ``method``; in the call, inputs that are no images.
 
     See `edge_penalty`.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> x, y = torch.rand(8, 1, 4, 4).requires_grad_(), torch.arange(8) % 3
+    >>> EdgeAlignment(0.1)(model, x, y).backward()
     """
 
     name = "edge_alignment"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm, per_sample_norm
+from captum_alignment._core._model import is_quantised, no_gradient
 from captum_alignment.training._differences import DifferenceGraph
 from captum_alignment.training._distributed import check_reduced, unwrapped
 from captum_alignment.training._forward import kept_buffers, scores_of, twice_differentiable
@@ -41,6 +42,14 @@ class Regularizer(ABC):
     Raises:
         TypeError: weight or step is not a number.
         ValueError: a negative or non-finite weight, a step that is not positive, an unknown method.
+
+    A term of your own is one method:
+
+    >>> class SmallScores(Regularizer):
+    ...     def penalty(self, graph, target, *extras):
+    ...         return graph.scores.square().sum(1)
+    >>> SmallScores(0.1)(torch.nn.Linear(4, 3), torch.rand(8, 4), torch.zeros(8, dtype=torch.long)).ndim
+    0
     """
 
     #: The key under which a training loop logs the term.
@@ -60,7 +69,7 @@ class Regularizer(ABC):
         """The term, a scalar in at least float32.
 
         Args:
-            model: any callable returning (N, K) scores, or (N,) / (N, 1) for a binary classifier. Of a
+            model: any callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. Of a
                 `DistributedDataParallel` model the module inside is run, so one backward pass must serve the term and a
                 loss computed from the model itself.
             inputs: a floating tensor or tuple of tensors (N, ...); never modified.
@@ -98,7 +107,10 @@ class Regularizer(ABC):
     def _graph(self, model: Any, leaves: Tensors) -> Graph:
         if self.method == "double-backward":
             with twice_differentiable(model), kept_buffers(model):
-                return Graph(scores_of(model, leaves), leaves)
+                scores = scores_of(model, leaves)
+            if not scores.requires_grad or is_quantised(model):
+                raise ValueError(no_gradient(model, "model"))
+            return Graph(scores, leaves)
         with torch.autocast(leaves[0].device.type, enabled=False):
             return DifferenceGraph(model, leaves, self.step)
 
@@ -178,6 +190,10 @@ class LocalLipschitz(Regularizer):
         ValueError: a negative or non-finite weight, unknown ``of``, ``norm`` or ``method``.
 
     Etmann et al. (2019), after Drucker & LeCun (1992); see `input_gradient_penalty`.
+
+    >>> model, x, y = torch.nn.Linear(4, 3), torch.rand(8, 4), torch.arange(8) % 3
+    >>> loss = torch.nn.functional.cross_entropy(model(x), y) + LocalLipschitz(1e-3)(model, x, y)
+    >>> loss.backward()
     """
 
     name = "local_lipschitz"

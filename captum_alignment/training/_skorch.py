@@ -36,6 +36,9 @@ class SkorchRegularization(Callback):
     Raises:
         TypeError: not a regularizer; a batch of the wrong kind.
         ValueError: a term that is NaN or infinite; a classifier whose module returns probabilities.
+
+    >>> from captum_alignment.training import LocalLipschitz
+    >>> callback = SkorchRegularization(LocalLipschitz(0.1))
     """
 
     def __init__(
@@ -117,6 +120,10 @@ class SkorchAdversarialTraining(Callback):
         TypeError: a batch or an input of the wrong kind.
         ValueError: inputs out of bounds, unknown attack, numbers out of range; a classifier whose module returns
             probabilities.
+
+    Madry et al. (2018).
+
+    >>> callback = SkorchAdversarialTraining(0.5, steps=10)
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def saliency_targets(
     run in eval mode, on the device of its parameters, and leaves as it came.
 
     Args:
-        model: any callable returning (N, K) scores.
+        model: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
         dataset: yields ``(image, label)``, float tensors within ``bounds`` and integers, without random augmentation:
             that is what ``transform`` is for.
         folder: new, empty, or with the maps that the same options have begun or finished.
@@ -67,6 +67,14 @@ def saliency_targets(
             options.
 
     Noack, Ahern, Dou & Li (2019); SmoothGrad: Smilkov et al. (2017).
+
+    >>> import tempfile
+    >>> data = torch.utils.data.TensorDataset(torch.rand(6, 1, 4, 4), torch.arange(6) % 3)
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     image, label, map = saliency_targets(net, data, folder, samples=2)[0]
+    >>> map.shape
+    torch.Size([1, 4, 4])
     """
     count = len(cast(Sized, dataset))
     if count == 0:
@@ -112,6 +120,15 @@ class SaliencyTargets(Dataset[tuple[Tensor, Any, Tensor]]):
     Raises:
         FileNotFoundError: no finished maps.
         ValueError: a dataset of another length.
+
+    >>> import tempfile
+    >>> data = torch.utils.data.TensorDataset(torch.rand(6, 1, 4, 4), torch.arange(6) % 3)
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = saliency_targets(net, data, folder, samples=2)
+    ...     image, label, map = SaliencyTargets(data, folder, threshold=None)[0]
+    >>> map.shape
+    torch.Size([1, 4, 4])
     """
 
     def __init__(
@@ -153,6 +170,9 @@ class SaliencyTargets(Dataset[tuple[Tensor, Any, Tensor]]):
 def threshold_maps(maps: Tensor, threshold: float) -> Tensor:
     """``maps`` (N, ...) with 0 in place of each entry that lies within ``threshold`` standard deviations of its map's
     mean. Noack et al. (2019): 1, or 1.25 for SmoothGrad of a standard MNIST net.
+
+    >>> threshold_maps(torch.tensor([[0.0, 0, 0, 9]]), 1)
+    tensor([[0., 0., 0., 9.]])
     """
     flat = maps.flatten(1)
     mean, deviation = flat.mean(1, keepdim=True), flat.std(1, correction=0, keepdim=True)
@@ -162,6 +182,9 @@ def threshold_maps(maps: Tensor, threshold: float) -> Tensor:
 def permute_maps(maps: Tensor, fraction: float, *, generator: torch.Generator | None = None) -> Tensor:
     """``maps`` (N, ...) with a random ``fraction`` of each map's entries permuted among themselves: a control whose
     targets have the same values and no meaning. ``generator=None`` is a fixed seed.
+
+    >>> permute_maps(torch.arange(4.0).view(1, 4), 1.0).sort().values
+    tensor([[0., 1., 2., 3.]])
     """
     if check_factor(fraction, "fraction") > 1:
         raise ValueError(f"fraction: got {fraction!r}, expected at most 1")

@@ -29,6 +29,9 @@ def trades_penalty(scores: Tensor, adversarial_scores: Tensor) -> Tensor:
         TypeError, ValueError: no floating scores, shapes that differ.
 
     Zhang et al. (2019), where both arguments are differentiated.
+
+    >>> trades_penalty(torch.zeros(2, 3), torch.zeros(2, 3))
+    tensor([0., 0.])
     """
     clean, other = (as_scores(z, len(z)).to(accumulation_dtype(z.dtype)) for z in (scores, adversarial_scores))
     if clean.shape != other.shape:
@@ -55,6 +58,10 @@ class TRADES(Regularizer):
         ValueError: numbers out of range, an unknown norm; in the call, inputs out of bounds.
 
     Zhang et al. (2019); see `trades_penalty`.
+
+    >>> model, x, y = torch.nn.Linear(4, 3), torch.rand(8, 4), torch.arange(8) % 3
+    >>> loss = torch.nn.functional.cross_entropy(model(x), y) + TRADES(1.0, epsilon=0.1, steps=2)(model, x, y)
+    >>> loss.backward()
     """
 
     name = "trades"

@@ -2,7 +2,10 @@
 
 import gc
 import weakref
+from functools import partial
+from typing import Any
 
+import foolbox as fb
 import pytest
 import torch
 from torch import nn
@@ -75,11 +78,49 @@ def test_hand_computed_terms():
 def test_a_plain_callable_has_one_term_and_a_bound_method_all():
     net, x = Tokens(), torch.rand(5, 3, 2, dtype=torch.float64)
     named = homogeneous_decomposition(net.forward, x)
-    total = homogeneous_decomposition(lambda x: net(x), x)
+    other = nn.Linear(1, 1)  # one of two that can be seen: whose names would they be?
+    total = homogeneous_decomposition(lambda x: net(x) if other is not None else x, x)
     assert "token" in named.by_parameter
     assert list(total.by_parameter) == ["forward_func"]
     torch.testing.assert_close(total.by_parameter["forward_func"], named.bias)
     torch.testing.assert_close(total.bias, total.score - total.input)
+
+
+def test_a_wrapped_module_keeps_its_names():
+    net, x = mlp(), torch.rand(5, 6, dtype=torch.float64)
+    named = homogeneous_decomposition(net, x)
+    last = net[5]
+    wrapped: list[Any] = [
+        lambda x: net(x),
+        lambda x: {"logits": net(x)}["logits"],
+        partial(lambda scale, x: net(scale * x), 1.0),
+        lambda x: last(net[:5](x)),
+        fb.PyTorchModel(net, bounds=(0, 1), device="cpu"),
+    ]
+    for forward_func in wrapped:
+        found = homogeneous_decomposition(forward_func, x)
+        torch.testing.assert_close(found.by_parameter, named.by_parameter)
+        torch.testing.assert_close(found.input, named.input)
+
+
+def test_what_is_added_outside_of_a_wrapped_module_is_the_functions():
+    net, x = mlp(), torch.rand(5, 6, dtype=torch.float64)
+    named = homogeneous_decomposition(net, x, 1)
+    found = homogeneous_decomposition(lambda x: net(x) + 3, x, 1)
+    assert list(found.by_parameter) == [*named.by_parameter, "forward_func"]
+    torch.testing.assert_close(found.by_parameter["forward_func"], torch.full((5,), 3.0, dtype=torch.float64))
+    preprocessing = {"mean": 0.5, "std": 0.25}
+    model = fb.PyTorchModel(net, bounds=(0, 1), device="cpu", preprocessing=preprocessing)
+    found, literal = homogeneous_decomposition(model, x, 1), homogeneous_decomposition(net, (x - 0.5) / 0.25, 1)
+    assert list(found.by_parameter) == ["forward_func", *named.by_parameter]
+    for name, term in literal.by_parameter.items():
+        torch.testing.assert_close(found.by_parameter[name], term)
+    assert (found.relative_residual < 1e-12).all()
+    # A module that is seen but does not run names nothing.
+    found = homogeneous_decomposition(lambda x: x @ torch.ones(6, 3).to(x) + (1 if net.training else 2), x)
+    assert list(found.by_parameter) == ["forward_func"]
+    # What is not piecewise linear outside leaves its residual.
+    assert (homogeneous_decomposition(lambda x: net(x).square(), x, 1).relative_residual > 1e-6).all()
 
 
 class Nested(nn.Module):

@@ -144,6 +144,20 @@ def test_captum_conventions():
     assert half.dtype == torch.bfloat16
 
 
+def test_small_model_calls_change_nothing():
+    net, x = cnn(), images(7)
+    for absolute in (False, True):
+        for target in (None, 1, torch.arange(7) % 5):
+            whole = FullGradient(net, absolute=absolute).attribute(x, target)
+            for size in (1, 3, 7, 9):
+                found = FullGradient(net, absolute=absolute, internal_batch_size=size).attribute(x, target)
+                torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-12)
+    sizes = []
+    net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    FullGradient(net, internal_batch_size=3).attribute(x)
+    assert max(sizes) == 3
+
+
 def test_inside_noise_tunnel_and_captum_metrics():
     net, x = cnn(), images(4)
     target = torch.tensor([0, 1, 2, 0])

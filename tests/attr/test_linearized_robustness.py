@@ -82,6 +82,18 @@ def test_inside_noise_tunnel_with_targets_and_extras():
     assert_unchanged(net, before)
 
 
+def test_a_noise_tunnel_needs_a_fixed_target():
+    net, x = mlp(), torch.rand(3, 6, dtype=torch.float64)
+    method = LinearizedRobustness(net)
+    options: dict[str, Any]
+    for options in ({}, {"target": None}):
+        with pytest.raises(ValueError, match="target: got None inside a NoiseTunnel"):
+            NoiseTunnel(method).attribute(x, nt_samples=2, **options)
+    target = net(x).argmax(1)
+    still = NoiseTunnel(method).attribute(x, nt_samples=2, stdevs=0.0, target=target)
+    torch.testing.assert_close(still, method.attribute(x))
+
+
 def test_inside_captum_metrics():
     net, x = cnn(), images(3)
     method = LinearizedRobustness(net)

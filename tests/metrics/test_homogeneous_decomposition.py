@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -132,6 +133,20 @@ def test_small_networks_targets_tuples_and_additional_arguments():
     assert (result.relative_residual < 1e-12).all()
     linear = sum((t * g).flatten(1).sum(1) for t, g in zip(pair, _gradients(two, pair, shift), strict=True))
     torch.testing.assert_close(result.input, linear)
+
+
+def test_small_model_calls_change_nothing():
+    net, x = TwoInputs(), two_inputs()
+    extra = torch.randn(7, dtype=torch.float64), 0.5
+    options: dict[str, Any]
+    for options in ({}, {"of": "margin"}, {"of": "margin", "rival": torch.tensor([1, 2, 0, 1, 2, 0, 1])}):
+        target = (torch.arange(7) % 3) if "rival" in options else None
+        whole = homogeneous_decomposition(net, x, target, extra, **options)
+        for size in (1, 3, 7, 9):
+            found = homogeneous_decomposition(net, x, target, extra, **options, internal_batch_size=size)
+            torch.testing.assert_close(vars(found), vars(whole), rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="internal_batch_size: got 0"):
+        homogeneous_decomposition(net, x, 1, extra, internal_batch_size=0)
 
 
 def _gradients(net, pair, shift):

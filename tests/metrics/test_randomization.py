@@ -300,3 +300,24 @@ def test_maps_of_another_model_and_deltas_are_refused():
     assert not any(module._forward_pre_hooks for module in net.modules())
     with pytest.raises(ValueError, match="attribute: got a pair"):
         randomization_check(net, lambda m, x, t: (saliency(m, x, t), torch.zeros(4)), x)
+    with pytest.raises(ValueError, match="attribute: got a pair"):
+        randomization_check(net, lambda m, x, t: ((saliency(m, x, t),), torch.zeros(4)), (x,))
+
+
+def test_a_pair_of_maps_is_no_delta():
+    net, x = mlp(), torch.rand(4, 6, dtype=torch.float64)
+
+    def halves(model, inputs, target):
+        return saliency(model, inputs, target).split(3, 1)
+
+    found, whole = randomization_check(net, halves, x), randomization_check(net, saliency, x)
+    assert torch.equal(found.similarity, whole.similarity)
+
+
+def test_a_parametrised_layer_that_cannot_forget_is_refused():
+    for bias in (False, True):
+        stuck = nn.utils.parametrizations.weight_norm(nn.Linear(1, 1, bias=bias))
+        net = nn.Sequential(nn.Linear(6, 1), stuck, nn.Linear(1, 3))
+        with pytest.raises(ValueError, match="layers: '1': the parametrised ParametrizedLinear has the same values"):
+            randomization_check(net, saliency, torch.rand(4, 6))
+        randomization_check(net, saliency, torch.rand(4, 6), layers=["2", "0"])

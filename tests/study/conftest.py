@@ -22,7 +22,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory) -> Path:
     """The output folder of a finished study of two models on the digits, in a folder whose name is markup."""
-    from captum_alignment.study._cli import main
+    from captum_alignment.study.cli import main
 
     out = tmp_path_factory.mktemp("study") / "<b>tiny & small"
     assert main(["study", "--out", str(out), *TINY]) == 0

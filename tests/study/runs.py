@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from captum_alignment.study._run import Run
+from captum_alignment.study.evaluation import Run
 
 MEASURED = (
     *("alignment", "null", "excess", "rank", "binarized_alignment", "linearized_robustness", "bias", "noncollinearity"),

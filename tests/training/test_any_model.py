@@ -1,5 +1,6 @@
 """Whatever is trained: lambdas and objects are protected like modules, one logit is the positive class's."""
 
+import warnings
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -104,6 +105,18 @@ def test_finite_differences_see_one_spectral_norm(wrap):
     torch.testing.assert_close(*terms)
     exact, near = (torch.autograd.grad(term, parameters, materialize_grads=True) for term in terms)
     torch.testing.assert_close(near, exact, rtol=1e-3, atol=1e-6)
+
+
+def test_scripted_modules_keep_their_statistics():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).double().train()
+    x, y = batch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        scripted: Any = torch.jit.trace(model, x)
+    model.load_state_dict(scripted.state_dict())
+    term = LocalLipschitz(1.0)(scripted, x, y)
+    torch.testing.assert_close(term, LocalLipschitz(1.0)(model, x, y))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in scripted.state_dict().items())
 
 
 class Hard(nn.Module):

@@ -387,7 +387,7 @@ import captum_alignment.training as training
 assert not any(name.partition(".")[0] in ("lightning", "pytorch_lightning") for name in sys.modules)
 sys.modules["lightning"] = sys.modules["lightning.pytorch"] = None
 try:
-    training.LipschitzRegularization
+    training.LipschitzRegularization(1e-3)
 except ImportError as error:
     print(error)
 """

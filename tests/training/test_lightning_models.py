@@ -123,7 +123,7 @@ def test_an_optimizer_with_a_closure_gets_the_term_of_each_call(layer):
         def on_after_backward(self):
             self.seen.append(flat_gradients(self.net))
 
-        def configure_optimizers(self):
+        def configure_optimizers(self):  # pyright: ignore[reportIncompatibleMethodOverride]
             return torch.optim.LBFGS(self.net.parameters(), max_iter=3)
 
     module, (x, y) = Searched(), Batches().batches[0]

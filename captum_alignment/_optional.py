@@ -1,0 +1,49 @@
+"""Public names that load on first use; without what they need they say which extra brings it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+
+class _Missing(type):
+    """The type of a stand-in, with which `hasattr` and star imports work; calling or subclassing it raises."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> "_Missing":
+        if bases:
+            raise ImportError(bases[0].__doc__)
+        return super().__new__(cls, name, bases, namespace)
+
+    def __call__(cls, *_args: object, **_kwargs: object) -> NoReturn:
+        raise ImportError(cls.__doc__)
+
+
+def on_first_use(
+    package: str, modules: Mapping[str, Sequence[str]], needs: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of ``package``, which has the names of its ``modules`` without importing them.
+
+    Args:
+        package: its ``__name__``.
+        modules: {module: names} of the package.
+        needs: {module: extra} of this distribution that brings what the module imports. Without that the module's
+            names are stand-ins; of a module that is not named here the import error is raised as it is.
+    """
+    where = {name: module for module, names in modules.items() for name in names}
+
+    def __getattr__(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = where[name]
+        try:
+            return getattr(import_module(f"{package}.{module}"), name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing in ("", "captum_alignment") or module not in (needs or {}):
+                raise  # a fault of ours, or an error that names nothing
+            message = f"{name} needs {missing}: pip install 'captum-alignment[{(needs or {})[module]}]'"
+            return _Missing(name, (), {"__doc__": message})
+
+    def __dir__() -> list[str]:
+        return sorted({*vars(import_module(package)), *where})
+
+    return __getattr__, __dir__

@@ -1,0 +1,9 @@
+"""Reports of runs: any number of evaluations side by side, from their records alone.
+
+`report` reads folders and writes the page; `write_runs_report` takes runs that were read.
+"""
+
+from captum_alignment.study.compare._report import report, write_runs_report
+from captum_alignment.study.compare._summary import CORRELATIONS, GAPS, QUANTITIES, USABLE
+
+__all__ = ["CORRELATIONS", "GAPS", "QUANTITIES", "USABLE", "report", "write_runs_report"]

@@ -1,0 +1,157 @@
+"""The figures that compare runs: distributions, robust accuracy, and sample by sample."""
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, robust_accuracy
+from captum_alignment.study.evaluation import Run
+from captum_alignment.study.page import (
+    BLUE,
+    INK,
+    MUTED,
+    STYLE,
+    WIDTH,
+    Array,
+    Cloud,
+    labels,
+    run_style,
+    scatter_panels,
+    upto,
+)
+
+_PANELS = {"distance": "ρ, distance", "linearized_robustness": "ρ̃, linearized robustness", "alignment": "α, alignment"}
+_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: Runs whose typical values differ by more than this factor share a logarithmic axis, or none.
+_FAR_APART = 20
+_STEPS = 400
+
+
+def distribution_figure(runs: Sequence[Run]) -> Figure:
+    """Quantiles of rho, rho~ and alpha, one row per run; below alpha, in grey, its chance level."""
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.32 * len(runs)), layout="constrained")
+        panels = figure.subplots(1, len(_PANELS), sharey=True)
+        for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
+            names = (name, "null") if name == "alignment" else (name,)
+            logarithmic = far_apart(known(run, name) for run in runs)
+            right = _value_axis(axes, [known(run, each) for run in runs for each in names], logarithmic)
+            for row, run in enumerate(runs):
+                _quantiles(axes, known(run, name), row - (0.13 if len(names) > 1 else 0), right, BLUE, INK)
+                if len(names) > 1:
+                    _quantiles(axes, known(run, "null"), row + 0.2, right, "#a8a8a8", MUTED)
+            axes.set_title(title)
+            run_axis(axes, runs)
+    return figure
+
+
+def robust_accuracy_figure(runs: Sequence[Run]) -> Figure:
+    """The share of samples that stay right (without labels: as they are) against eps, with 95 % bands."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.2 + 0.17 * -(-len(runs) // 3)), layout="constrained")
+        axes = figure.subplots()
+        eps = eps_grid(runs, _STEPS)
+        lines = []
+        for number, run in enumerate(runs):
+            curve, style = robust_accuracy(run, eps), run_style(number)
+            axes.fill_between(eps, curve["low"], curve["high"], step="post", color=style["color"], alpha=0.13, lw=0)
+            lines += axes.plot(eps, curve["share"], drawstyle="steps-post", color=style["color"], ls=style["ls"])
+        if eps[0] > 0:
+            _logarithmic(axes)
+        axes.set_xlim(eps[0], eps[-1])
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel("ε, size of the perturbation")
+        axes.set_ylabel("share of samples with ρ > ε")
+        legend(figure, lines, runs)
+    return figure
+
+
+def eps_grid(runs: Sequence[Run], steps: int) -> Array:
+    """From 0 to what nearly all found distances stay below; logarithmic where runs are far apart."""
+    distances = [known(run, "distance") for run in runs]
+    finite = [values[np.isfinite(values)] for values in distances]
+    top = max((float(np.quantile(values, 0.99)) for values in finite if len(values)), default=1.0) or 1.0
+    if not far_apart(distances):
+        return np.linspace(0, 1.05 * top, steps)
+    bottom = min(float(np.quantile(values[values > 0], 0.02)) for values in finite if (values > 0).any())
+    return np.geomspace(bottom, 1.05 * top, steps)
+
+
+def run_scatter_figure(runs: Sequence[Run], name: str) -> Figure:
+    """Sample by sample, one panel per run: the two quantities of the correlation ``name``."""
+    names = labels([run.name for run in runs], 12)
+    clouds = [Cloud(label, *finite_pair(run, name)) for label, run in zip(names, runs, strict=True)]
+    sides = [cloud.x for cloud in clouds], [cloud.y for cloud in clouds]
+    if any(map(far_apart, sides)):
+        return scatter_panels(clouds, CORRELATIONS[name], None)
+    x, y = (max((upto(values) for values in side if len(values)), default=(0.0, 1.0)) for side in sides)
+    return scatter_panels(clouds, CORRELATIONS[name], (x, y))
+
+
+def far_apart(samples: Iterable[Array]) -> bool:
+    """Whether the medians of the positive values differ by more than a linear axis can show."""
+    positive = [values[np.isfinite(values) & (values > 0)] for values in samples]
+    medians = [float(np.median(values)) for values in positive if len(values)]
+    return bool(medians) and max(medians) > _FAR_APART * min(medians)
+
+
+def run_axis(axes: Axes, runs: Sequence[Run]) -> None:
+    """One row per run, the first on top."""
+    axes.set_yticks(range(len(runs)), labels([run.name for run in runs]))
+    axes.set_ylim(len(runs) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    for row in range(1, len(runs), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#f6f6f4", lw=0, zorder=0)
+
+
+def legend(figure: Figure, lines: Sequence[Line2D], runs: Sequence[Run], *more: Line2D) -> None:
+    names = [*labels([run.name for run in runs]), *(str(line.get_label()) for line in more)]
+    figure.legend([*lines, *more], names, loc="outside lower center", ncols=3, handlelength=2.6)
+
+
+def known(run: Run, name: str) -> Array:
+    values = run.values(name)
+    return values[~np.isnan(values)]
+
+
+def _value_axis(axes: Axes, samples: Sequence[Array], logarithmic: bool) -> float:
+    """Linear from 0, or logarithmic, to what nearly all samples stay below; where it ends."""
+    finite = [values[np.isfinite(values)] for values in samples]
+    top = max((float(np.quantile(values, 0.95)) for values in finite if len(values)), default=1.0) or 1.0
+    if logarithmic:
+        _logarithmic(axes)
+        bottom = min(float(np.quantile(values[values > 0], 0.05)) for values in finite if (values > 0).any())
+        axes.set_xlim(bottom / 1.3, 1.3 * top)
+    else:
+        axes.set_xlim(0, 1.06 * top)
+    return axes.get_xlim()[1]
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _quantiles(axes: Axes, values: Array, row: float, right: float, bar: str, dot: str) -> None:
+    """The central 90 % as a line, 50 % as a bar, the median as a dot, and how much is infinite."""
+    if not len(values):
+        axes.annotate(
+            "no values", (0.02, row), xycoords=("axes fraction", "data"), va="center", color=MUTED, fontsize=7
+        )
+        return
+    low, lower, middle, upper, high = np.quantile(values, _LEVELS, method="inverted_cdf").clip(max=right)
+    axes.hlines(row, low, high, color=bar, lw=1)
+    axes.hlines(row, lower, upper, color=bar, lw=5, alpha=0.55)
+    infinite = float(np.isinf(values).mean())
+    if middle < right:
+        axes.plot([middle], [row], "o", color=dot, ms=4, zorder=3)
+    if infinite:
+        share = f"∞ {100 * infinite:.0f} %" if infinite >= 0.005 else "∞ <1 %"
+        above = axes.get_yaxis_transform()
+        axes.text(1, row - 0.1, share, transform=above, ha="right", va="bottom", color=MUTED, fontsize=6.5)

@@ -1,0 +1,103 @@
+"""The tables of the report that compares runs."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from captum_alignment.study.compare._figures import eps_grid
+from captum_alignment.study.compare._notices import DIFFERS
+from captum_alignment.study.compare._summary import by_class, robust_accuracy
+from captum_alignment.study.evaluation import Run
+from captum_alignment.study.page import Column, Table, count, percent
+
+_RUN = Column("run", "run", str)
+_TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
+    "summary": (
+        "medians of every run",
+        (
+            Column("n", "samples", count),
+            Column("errors", "errors", count),
+            Column("accuracy", "accuracy", percent),
+            Column("distance", "ρ"),
+            Column("linearized_robustness", "ρ̃"),
+            Column("alignment", "α"),
+            Column("null", "chance"),
+            Column("excess", "α − chance"),
+            Column("rank", "rank of α"),
+        ),
+    ),
+    "correlations": (
+        "rank correlations over the samples of every run",
+        (
+            Column("spearman_linearized_distance", "r(ρ̃, ρ)"),
+            Column("spearman_linearized_distance_n", "pairs", count),
+            Column("spearman_linearized_alignment", "r(ρ̃, α)"),
+            Column("spearman_linearized_alignment_n", "pairs", count),
+            Column("spearman_alignment_distance", "r(α, ρ)"),
+            Column("spearman_alignment_distance_n", "pairs", count),
+            Column("deviation", "deviation from 1 − t"),
+        ),
+    ),
+    "split": (
+        "why robustness and alignment differ, run by run",
+        (
+            Column("linearized_robustness", "ρ̃"),
+            Column("alignment", "= α"),
+            Column("direction_gap", "+ direction gap"),
+            Column("bias_gap", "+ bias gap"),
+            Column("direction_larger", "direction gap larger", percent),
+            Column("binarized_alignment", "α†"),
+            Column("bound", "upper bound, not an estimate"),
+        ),
+    ),
+}
+_CLASS = (
+    Column("n", "samples", count),
+    Column("accuracy", "accuracy", percent),
+    Column("distance", "ρ"),
+    Column("linearized_robustness", "ρ̃"),
+    Column("alignment", "α"),
+)
+#: Rows of the table of robust accuracy.
+_ROWS = 11
+
+
+def summary_tables(runs: Sequence[Run], summary: pd.DataFrame) -> dict[str, Table]:
+    """summary, distances, correlations, split and robust-accuracy."""
+    tables = {name: Table(name, label, summary, (_RUN, *columns)) for name, (label, columns) in _TABLES.items()}
+    attacks = dict.fromkeys(attack for run in runs for attack in run.attacks)
+    distances = (_RUN, *(Column(f"distance_{name}", name) for name in attacks), Column("found", "found", percent))
+    tables["distances"] = Table("distances", "median distance by attack", summary, distances)
+    tables["robust-accuracy"] = _robust_table(runs)
+    return tables
+
+
+def _robust_table(runs: Sequence[Run]) -> Table:
+    eps = eps_grid(runs, _ROWS)
+    frame = pd.DataFrame({"eps": eps})
+    for number, run in enumerate(runs):
+        curve = robust_accuracy(run, eps)
+        for end in ("", "_low", "_high"):
+            frame[f"{number}{end}"] = curve[end.removeprefix("_") or "share"]
+    columns = (
+        Column("eps", "ε"),
+        *(Column(str(number), run.name, percent, run.name) for number, run in enumerate(runs)),
+    )
+    return Table("robust-accuracy", "robust accuracy of every run", frame, columns)
+
+
+def class_table(run: Run, number: int) -> Table:
+    """Medians by class of the run with that number."""
+    head = "class" if run.labelled.any() else "predicted class"
+    frame = by_class(run)
+    named = (frame["name"] != frame["class"].astype(str)).any()
+    names = (Column("name", "name", str),) if named else ()
+    columns = (Column("class", head, str), *names, *_CLASS)
+    return Table(f"classes-{number}", f"medians by class of {run.name}", frame, columns, tall=True)
+
+
+def side_by_side(id: str, label: str, names: Sequence[str], frame: pd.DataFrame, marked: frozenset[int]) -> Table:
+    """A column per run; the rows that differ are marked."""
+    runs = [Column(str(number), name, str, name) for number, name in enumerate(names)]
+    differs = [Column(DIFFERS, "", str)] if len(names) > 1 else []
+    return Table(id, label, frame, (Column("name", "name", str), *runs, *differs), marked)

@@ -1,0 +1,149 @@
+"""Evaluating one model on one data set: a row per sample, in parts that are shared, resumed and merged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from captum_alignment.study.evaluation._batches import BatchSize
+from captum_alignment.study.evaluation._gallery import GalleryMaps
+from captum_alignment.study.evaluation._plan import Plan, make_plan
+from captum_alignment.study.evaluation._records import (
+    KIND,
+    gallery_file,
+    merge_parts,
+    missing_parts,
+    ordered,
+    part_file,
+    read_records,
+    records_file,
+    write_table,
+)
+from captum_alignment.study.evaluation._work import Work
+from captum_alignment.study.load import evaluation_mode
+from captum_alignment.study.store import open_folder, processes, write_arrays
+
+
+def evaluate(
+    model: Any,
+    dataset: Any,
+    *,
+    out: str | Path | None = None,
+    attacks: Any = "fast",
+    norm: float = 2,
+    bounds: tuple[float, float] = (0, 1),
+    candidates: int | None = None,
+    subset: int | None = None,
+    seed: int = 0,
+    part_size: int | None = None,
+    batch_size: int | str = "auto",
+    precision: str = "float32",
+    num_workers: int = 0,
+    strict: bool = False,
+    show_progress: bool = False,
+    shown: Sequence[int] | None = None,
+    about: dict[str, Any] | None = None,
+    read: bool = True,
+) -> pd.DataFrame:
+    """Measure robustness, alignment and what links them for every sample of ``dataset``.
+
+    With ``out`` the rows are written there in numbered parts; the same call continues what was interrupted and repeats
+    nothing. Under torchrun, or with a process group of the caller's, the processes share the parts. The model leaves as
+    it came; images go to the device of its parameters.
+
+    Args:
+        model: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1, for images
+            (N, C, H, W); its input normalisation inside. For a Hugging Face classifier, ``Logits(model)``.
+        dataset: ``dataset[i]`` is an image or (image, label), i from 0 to len - 1: PIL images, uint8 arrays or tensors,
+            or floating ones inside ``bounds``, all of one shape. ``dataset.classes`` and ``dataset.ids`` name classes
+            and samples where they are there.
+        out: folder, new, empty, or of this evaluation; None keeps the records in memory.
+        attacks: as in `adversarial_distance`, or names out of gradient, deepfool, ddn, carlini-wagner.
+        norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
+        subset: so many samples, drawn without replacement by ``seed``; None is all.
+        part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. The chance level of
+            the alignment comes from the other samples of the part, which lie far apart in the data set.
+        batch_size: samples that go through the model at once, or "auto": large, and halved when memory ends.
+        precision: "float32" leaves the model as it is; "bfloat16" and "float16" run it under autocast.
+        num_workers: processes that read ahead.
+        strict: raise at the first sample that cannot be measured, instead of recording the reason.
+        show_progress: a progress bar on the first process.
+        shown: samples whose maps are kept for the report; None: those with the smallest and largest distances.
+        about: anything else that tells this evaluation from another, as JSON can hold it; it adds to the configuration
+            and overrides the names of model and data set in it.
+        read: False returns an empty table and leaves the records in ``out``, so that memory does not grow with them.
+
+    Returns:
+        One row per sample, ordered by ``sample``; ``docs/evaluate.md`` lists the columns. A sample that could not be
+        read or measured has the reason in ``error`` and no numbers.
+
+    Raises:
+        ValueError, TypeError: arguments out of range; a model that fails on the images; labels it has no class for; a
+            folder that holds something else, or an evaluation of another configuration (the difference is shown).
+        MemoryError: a single sample does not fit into memory.
+    """
+    _check_batch_size(batch_size)
+    if out is None and not read:
+        raise ValueError("read: got False without out, expected a folder that keeps the records")
+    with evaluation_mode(model), processes() as group:
+        plan = make_plan(
+            model,
+            dataset,
+            attacks=attacks,
+            norm=norm,
+            bounds=bounds,
+            candidates=candidates,
+            precision=precision,
+            subset=subset,
+            seed=seed,
+            part_size=part_size,
+        )
+        size = BatchSize(batch_size, plan.like.numel(), plan.like.device)
+        work = Work(plan, size, GalleryMaps(shown), num_workers, strict)
+        if out is None:
+            if group.size > 1:
+                raise ValueError("out: got None with several processes, expected a folder, where they join their parts")
+            with _bar(plan, range(plan.parts), show_progress) as bar:
+                return ordered(work.part(part, bar) for part in range(plan.parts))
+        folder, config = Path(out), {**plan.config, **(about or {})}
+        todo = group.from_first(lambda: _open(folder, config, plan.parts))
+        with _bar(plan, todo, show_progress and group.rank == 0) as bar:
+            for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
+                write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
+            bar.set_postfix_str("waiting for other processes" if group.size > 1 else "")
+            group.wait()
+        group.from_first(lambda: _finish(folder, work))
+    return read_records(folder) if read else pd.DataFrame()
+
+
+def _open(folder: Path, config: dict[str, Any], parts: int) -> list[int]:
+    """The parts that are still to be measured."""
+    open_folder(folder, KIND, config)
+    missing = missing_parts(folder, parts)
+    if missing:
+        for merged in (records_file(folder), gallery_file(folder)):
+            merged.unlink(missing_ok=True)
+    return missing
+
+
+def _finish(folder: Path, work: Work) -> None:
+    if not records_file(folder).is_file():
+        merge_parts(folder, work.plan.parts)
+    if not gallery_file(folder).is_file():
+        write_arrays(gallery_file(folder), work.finish_gallery(read_records(folder, ("sample", "distance"))))
+
+
+def _samples(plan: Plan, parts: Sequence[int]) -> int:
+    return sum(len(plan.part(part)) for part in parts)
+
+
+def _bar(plan: Plan, parts: Sequence[int], show: bool) -> Any:
+    total = _samples(plan, parts)
+    return tqdm(total=total, desc="evaluating", unit="sample", dynamic_ncols=True, disable=not (show and total))
+
+
+def _check_batch_size(size: int | str) -> None:
+    if size != "auto" and (isinstance(size, (bool, str)) or size < 1):
+        raise ValueError(f"batch_size: got {size!r}, expected a positive integer or 'auto'")

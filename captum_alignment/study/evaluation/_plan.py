@@ -1,0 +1,159 @@
+"""What an evaluation is to do: the model, the samples and their parts, checked before anything is written."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_alignment.study.evaluation._attacks import describe_attacks, make_attacks
+from captum_alignment.study.evaluation._measure import PRECISIONS, Protocol
+from captum_alignment.study.load import Autocast, Sample, Samples
+from captum_alignment.study.store import state_hash
+
+#: Samples of one part: what a killed process loses at most, and whose maps are each other's chance level.
+_PART, _PART_OF_LARGE = 100, 32
+_LARGE = 3 * 64 * 64
+#: So many samples are tried before a data set counts as unreadable.
+_TRIES = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The samples ``indices`` of a data set in ``parts`` parts, and what is measured of ``model``.
+
+    Attributes:
+        classes: how many the model has. like: an image (1, C, H, W) on the model's device, of its dtype.
+        config: what tells this evaluation from another, as JSON holds it.
+    """
+
+    model: Any
+    samples: Samples
+    protocol: Protocol
+    indices: list[int]
+    parts: int
+    classes: int
+    like: Tensor
+    config: dict[str, Any]
+
+    def part(self, number: int) -> list[int]:
+        """The samples of a part: far apart, because neighbours in a folder are of one class."""
+        return self.indices[number :: self.parts]
+
+
+def make_plan(
+    model: Any,
+    dataset: Any,
+    *,
+    attacks: Any,
+    norm: float,
+    bounds: tuple[float, float],
+    candidates: int | None,
+    precision: str,
+    subset: int | None,
+    seed: int,
+    part_size: int | None,
+) -> Plan:
+    """The plan of `evaluate` with these arguments; raises what it says there."""
+    if not callable(model):
+        raise TypeError(f"model: got {type(model).__name__}, expected a module or a function of images")
+    if norm not in (1, 2, math.inf):
+        raise ValueError(f"norm: got {norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: got {precision!r}, expected {', '.join(PRECISIONS)}")
+    chosen = make_attacks(attacks, norm)
+    low, high = (float(bound) for bound in bounds)
+    samples = Samples(dataset, (low, high))
+    indices = _draw(len(samples), subset, seed)
+    reduced = PRECISIONS[precision]
+    runner = model if reduced is None else Autocast(model, reduced)
+    like = _first(samples, indices).unsqueeze(0).to(_reference(model))
+    samples.shape = tuple(like.shape[1:])
+    classes = _try(runner, like)
+    size = _checked_size(part_size, like.numel())
+    names = getattr(dataset, "classes", None)
+    config = {
+        "model": getattr(model, "__qualname__", type(model).__qualname__),
+        "weights": state_hash(model.state_dict()) if isinstance(model, nn.Module) else "unknown (a function)",
+        "dataset": getattr(dataset, "name", type(dataset).__qualname__),
+        "size": len(indices),
+        "of": len(samples),
+        "shape": list(like.shape[1:]),
+        "classes": None if names is None else [str(name) for name in names],
+        "attacks": describe_attacks(chosen),
+        "norm": f"{norm:g}",
+        "bounds": [low, high],
+        "candidates": candidates,
+        "precision": precision,
+        "seed": seed,
+        "part size": size,
+    }
+    protocol = Protocol(attacks=chosen, norm=norm, bounds=(low, high), candidates=candidates)
+    return Plan(runner, samples, protocol, indices, -(-len(indices) // size), classes, like, config)
+
+
+def _draw(n: int, subset: int | None, seed: int) -> list[int]:
+    if n == 0:
+        raise ValueError("dataset: got no sample, expected at least one")
+    if subset is None:
+        return list(range(n))
+    if not 1 <= subset <= n:
+        raise ValueError(f"subset: got {subset}, expected 1 to {n}, the samples there are")
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset].sort().values.tolist()
+
+
+def _checked_size(part_size: int | None, values: int) -> int:
+    if part_size is None:
+        return _PART if values <= _LARGE else _PART_OF_LARGE
+    if part_size < 1:
+        raise ValueError(f"part_size: got {part_size}, expected at least 1, or None")
+    return part_size
+
+
+def _reference(model: Any) -> Tensor:
+    """A tensor on the device and of the dtype of the model's parameters."""
+    if isinstance(model, nn.Module):
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+    return torch.empty(0)
+
+
+def _first(samples: Samples, indices: list[int]) -> Tensor:
+    """The first image that can be read."""
+    tried: list[Sample] = []
+    for index in indices[:_TRIES]:
+        sample = samples[index]
+        if sample.image is not None:
+            return sample.image
+        tried.append(sample)
+    raise ValueError(
+        f"dataset: none of its first {len(tried)} samples can be used; sample {tried[0].id}: {tried[0].error}"
+    )
+
+
+def _try(model: Any, image: Tensor) -> int:
+    """The number of classes of ``model``, from a first look at one image."""
+    try:
+        with torch.no_grad():
+            scores = model(image.clone())
+    except Exception as error:  # the model is foreign code
+        raise ValueError(
+            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])}: {_short(error)}; "
+            "do the images have the size and channels that it expects?"
+        ) from error
+    if not isinstance(scores, Tensor):
+        raise TypeError(
+            f"model: returned {type(scores).__name__}, expected scores (N, K); "
+            "captum_alignment.study.Logits(model) takes them from an output object"
+        )
+    if scores.ndim not in (1, 2) or len(scores) != 1 or not scores.is_floating_point():
+        raise ValueError(
+            f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for one image, expected scores (1, K)"
+        )
+    return max(2, scores.numel())
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

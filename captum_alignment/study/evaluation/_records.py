@@ -1,0 +1,139 @@
+"""The records of an evaluation: one row per sample, in numbered parts, then in one table.
+
+``docs/evaluate.md`` says what every column means.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from captum_alignment.study.evaluation._run import Run
+from captum_alignment.study.store import read_arrays, read_manifest, whole_file
+
+KIND = "evaluation"
+#: Version of the columns and of the portfolios; parts of another one are measured again.
+COLUMNS = 5
+_META = b"captum_alignment"
+#: So many parts make a row group of the table: what a file says about its groups is read whole, whatever is wanted.
+_GROUP = 100
+_INTEGERS: tuple[str, ...] = ("sample", "label", "prediction", "rival", "model_passes")
+_TEXTS: tuple[str, ...] = ("id", "attack", "reason", "error")
+
+
+def part_file(folder: Path, part: int) -> Path:
+    return folder / "parts" / f"part-{part:05d}.parquet"
+
+
+def records_file(folder: Path) -> Path:
+    return folder / "records.parquet"
+
+
+def gallery_file(folder: Path) -> Path:
+    """Where the evaluation in ``folder`` keeps the maps of the samples that are shown."""
+    return folder / "gallery.npz"
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with the dtypes of records, in which a part without any measured sample agrees with the others.
+
+    Whole numbers are Int64 and texts are strings, both missing where there is nothing; the rest are floats, NaN where
+    there is nothing.
+    """
+    kinds = {**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_TEXTS, "string")}
+    return frame.astype({str(name): kinds.get(str(name), "float64") for name in frame})
+
+
+def write_table(path: Path, frame: pd.DataFrame, **about: Any) -> None:
+    """``frame`` as parquet; ``about`` and the version of the columns go into its metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), _META: json.dumps({"columns": COLUMNS, **about}).encode()}
+    with whole_file(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+def table_about(path: Path) -> dict[str, Any]:
+    """What `write_table` was told, and the version of the columns; nothing where ``path`` is no such table."""
+    try:
+        return json.loads((pq.read_schema(path).metadata or {})[_META])
+    except (OSError, pa.ArrowInvalid, KeyError, json.JSONDecodeError):
+        return {}
+
+
+def missing_parts(folder: Path, count: int) -> list[int]:
+    """Which of ``count`` parts are not there, or not with these columns."""
+    return [part for part in range(count) if table_about(part_file(folder, part)).get("columns") != COLUMNS]
+
+
+def merge_parts(folder: Path, count: int) -> None:
+    """One table of all parts, in their order, holding few of them in memory."""
+    parts = [part_file(folder, part) for part in range(count)]
+    # A part whose samples all failed lacks the measured columns.
+    schema = max(map(pq.read_schema, parts), key=len)
+    for part in parts:
+        schema = pa.unify_schemas([schema, pq.read_schema(part)])
+    with whole_file(records_file(folder)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for start in range(0, count, _GROUP):
+            group = [ds.dataset(part, schema=schema).to_table() for part in parts[start : start + _GROUP]]
+            writer.write_table(pa.concat_tables(group))
+
+
+def read_records(folder: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The records of the finished evaluation in ``folder``, one row per sample, ordered by ``sample``.
+
+    Args:
+        columns: only these, as far as they are there; None is all.
+
+    Raises:
+        ValueError: there is no evaluation, or it is not finished.
+    """
+    stored = StoredRecords(folder)
+    chosen = list(stored) if columns is None else [name for name in columns if name in stored]
+    return pd.DataFrame({name: stored[name] for name in chosen}, copy=False)
+
+
+class StoredRecords:
+    """The records of a finished evaluation, column by column, ordered by ``sample``; errors as `read_records`.
+
+    Nothing but the order stays in memory, so that a report of any number of samples fits.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        read_manifest(folder, KIND, option="folder")
+        self._path = records_file(folder)
+        if not self._path.is_file():
+            done = len(list((folder / "parts").glob("part-*.parquet")))
+            raise ValueError(f"folder: {folder} is not finished ({done} parts are); the same command continues it")
+        self._names = pq.read_schema(self._path).names
+        self._order = np.argsort(pq.read_table(self._path, columns=["sample"])["sample"].to_numpy(), kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __getitem__(self, name: str) -> pd.Series:
+        return pq.read_table(self._path, columns=[name]).to_pandas()[name].take(self._order).reset_index(drop=True)
+
+
+def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """All rows of ``frames``, by sample."""
+    return pd.concat(frames, ignore_index=True).sort_values("sample", ignore_index=True)
+
+
+def read_run(folder: str | Path) -> Run:
+    """A finished evaluation as the report takes it; errors as `read_records`."""
+    folder = Path(folder)
+    gallery: dict[str, np.ndarray] = read_arrays(gallery_file(folder)) if gallery_file(folder).is_file() else {}
+    return Run(folder.resolve().name, read_manifest(folder, KIND, option="folder"), StoredRecords(folder), gallery)

@@ -1,0 +1,109 @@
+"""Measuring the parts of a plan, one by one, in batches that fit into memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from captum_alignment.metrics import alignment_null
+from captum_alignment.study.evaluation._batches import BatchSize
+from captum_alignment.study.evaluation._gallery import GalleryMaps
+from captum_alignment.study.evaluation._measure import measure, usable_scores
+from captum_alignment.study.evaluation._plan import Plan
+from captum_alignment.study.evaluation._records import typed
+from captum_alignment.study.load import Sample
+
+#: Column of the records: attribute of a sample.
+_IDENTITY = {"sample": "index", "id": "id", "label": "label"}
+
+
+@dataclass
+class Work:
+    """A plan being carried out."""
+
+    plan: Plan
+    batch_size: BatchSize
+    gallery: GalleryMaps
+    workers: int
+    strict: bool
+
+    def part(self, number: int, bar: Any) -> pd.DataFrame:
+        """The records of one part, in the order of its samples."""
+        indices = self.plan.part(number)
+        read = [s for batch in self.plan.samples.batches(indices, len(indices), workers=self.workers) for s in batch]
+        self._check(read)
+        good = [sample for sample in read if sample.error is None]
+        failed = [sample for sample in read if sample.error is not None]
+        tables, gradients = [], []
+        for table, gradient in self.batch_size.over(good, self._measure):
+            tables.append(table)
+            gradients.append(gradient)
+            bar.update(len(table))
+        if tables:
+            measured = pd.concat(tables, ignore_index=True)
+            self._add_chance_level(measured, good, torch.cat(gradients))
+            tables = [measured]
+        if failed:
+            tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
+            bar.update(len(failed))
+        frame = pd.concat(tables, ignore_index=True)
+        frame["error"] = frame.pop("error")  # last
+        if self.strict and frame["error"].notna().any():
+            first = frame[frame["error"].notna()].iloc[0]
+            raise ValueError(f"dataset: sample {first['sample']} ({first['id']}): {first['error']}")
+        return frame.sort_values("sample", ignore_index=True)
+
+    def finish_gallery(self, records: pd.DataFrame) -> dict[str, np.ndarray]:
+        """The arrays of the gallery; samples whose maps are not at hand, as another process has them, are repeated."""
+        again = [self.plan.samples[index] for index in self.gallery.missing(records)]
+        for _ in self.batch_size.over(again, self._measure):
+            pass
+        return self.gallery.arrays(records)
+
+    def _measure(self, samples: Sequence[Sample]) -> tuple[pd.DataFrame, Tensor]:
+        """A row and a gradient for each sample; an error and NaN where the model has no scores for it."""
+        images = torch.stack([s.image for s in samples if s.image is not None]).to(self.plan.like)
+        good = usable_scores(self.plan.model, images)
+        gradients = torch.full(images.shape, torch.nan)
+        frame = pd.DataFrame(index=range(len(images)))
+        if good.any():
+            table, maps = measure(self.plan.model, images[good], self.plan.protocol)
+            gradients[good.cpu()] = maps["gradient"].float()
+            rows = good.nonzero().flatten().tolist()
+            maps["image"] = images[good].cpu()
+            self.gallery.remember([samples[row].index for row in rows], table["distance"], maps)
+            table.index = pd.Index(rows)
+            frame = table.reindex(frame.index)
+        for offset, (name, values) in enumerate(_identity(samples).items()):
+            frame.insert(offset, name, values)
+        frame["error"] = [None if fine else "the model's scores are NaN or infinite" for fine in good.tolist()]
+        return typed(frame), gradients
+
+    def _add_chance_level(self, frame: pd.DataFrame, samples: Sequence[Sample], gradients: Tensor) -> None:
+        """null, excess and rank, among the samples of the part that have a gradient."""
+        known = gradients.flatten(1).isfinite().all(1)
+        if not known.any():
+            return
+        images = torch.stack([s.image for s in samples if s.image is not None])[known]
+        chance = alignment_null(images, gradients[known].to(images), norm=self.plan.protocol.norm)
+        after = int(frame.columns.get_loc("alignment"))  # pyright: ignore[reportArgumentType] - the name is unique
+        for offset, name in enumerate(("null", "excess", "rank"), 1):
+            column = torch.full((len(samples),), torch.nan, dtype=torch.float64)
+            column[known] = getattr(chance, name).double()
+            frame.insert(after + offset, name, column.numpy())
+
+    def _check(self, samples: Sequence[Sample]) -> None:
+        for sample in samples:
+            if sample.label is not None and not 0 <= sample.label < self.plan.classes:
+                raise ValueError(
+                    f"dataset: sample {sample.index} ({sample.id}) has label {sample.label}, "
+                    f"the model has classes 0 to {self.plan.classes - 1}"
+                )
+
+
+def _identity(samples: Sequence[Sample]) -> dict[str, list[Any]]:
+    return {name: [getattr(sample, attribute) for sample in samples] for name, attribute in _IDENTITY.items()}

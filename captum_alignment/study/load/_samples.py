@@ -1,0 +1,136 @@
+"""Samples of any data set as images in [0, 1], each with its identity; one that cannot be read says why."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+
+class Dataset(Protocol):
+    """What `evaluate` takes: ``dataset[i]`` is an image or (image, label).
+
+    An image is a PIL image, a uint8 array or tensor, or a floating one inside the bounds; arrays may have their
+    channels first or last. ``classes`` (names) and ``ids`` (one per sample) are used where the data set has them.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: its index in the data set, its identity, its image (C, H, W) and label; or the reason it has none."""
+
+    index: int
+    id: str
+    image: Tensor | None
+    label: int | None
+    error: str | None = None
+
+
+class Samples:
+    """The samples of a data set, read one by one.
+
+    Args:
+        dataset: as `Dataset` says.
+        bounds: (min, max) that every value must keep.
+        shape: (C, H, W) that every image must have; None: any.
+
+    Raises:
+        TypeError: something that has no length or cannot be indexed.
+    """
+
+    def __init__(
+        self, dataset: Any, bounds: tuple[float, float] = (0, 1), shape: tuple[int, ...] | None = None
+    ) -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise TypeError(
+                f"dataset: got {type(dataset).__name__}, expected one with a length and dataset[i] "
+                "(an iterable data set has no order that a run could continue)"
+            )
+        self.dataset, self.bounds, self.shape = dataset, bounds, shape
+        self.ids: Sequence[Any] | None = getattr(dataset, "ids", None)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        name = str(index if self.ids is None else self.ids[index])
+        try:
+            item = self.dataset[index]
+            image, label = item if isinstance(item, (tuple, list)) else (item, None)
+            label = None if label is None else as_label(label)
+            tensor = as_image(image)
+            self._check(tensor)
+        except Exception as error:  # a data set is foreign code, and one bad file must not end the run
+            return Sample(index, name, None, None, f"{type(error).__name__}: {error}")
+        return Sample(index, name, tensor, label)
+
+    def _check(self, image: Tensor) -> None:
+        if self.shape is not None and tuple(image.shape) != self.shape:
+            raise ValueError(f"shape {tuple(image.shape)}, expected {self.shape} as the first image")
+        if not image.isfinite().all():
+            raise ValueError("NaN or infinite values")
+        low, high = float(image.min()), float(image.max())
+        if low < self.bounds[0] or high > self.bounds[1]:
+            raise ValueError(
+                f"values from {low:.4g} to {high:.4g}, expected {self.bounds[0]:g} to {self.bounds[1]:g} "
+                "(put the normalisation into the model)"
+            )
+
+    def batches(self, indices: Sequence[int], size: int, *, workers: int = 0) -> Iterator[list[Sample]]:
+        """The samples ``indices`` in lists of at most ``size``, read by that many worker processes ahead."""
+        yield from DataLoader(
+            self,  # pyright: ignore[reportArgumentType] - a map-style data set by its methods
+            sampler=list(indices),
+            batch_size=size,
+            num_workers=workers,
+            collate_fn=list,
+        )
+
+
+def as_label(label: Any) -> int:
+    """One class index, also where it comes as the 0. or 1. of a binary loss, as a number of NumPy's or as a tensor.
+
+    Raises:
+        TypeError, ValueError: several labels (multi-hot), probabilities, something that is no number.
+    """
+    values = np.asarray(label)
+    if values.dtype.kind not in "uif":
+        raise TypeError(f"the label is {type(label).__name__}, expected a class index")
+    if values.size != 1:
+        raise ValueError(f"the label has shape {values.shape}, expected one class index (no multi-hot or soft labels)")
+    value = values.reshape(()).item()
+    if value != int(value):
+        raise ValueError(f"the label is {value}, expected a class index")
+    return int(value)
+
+
+def as_image(image: Any) -> Tensor:
+    """A PIL image, array or tensor as a floating tensor (C, H, W); uint8 becomes float32 in [0, 1].
+
+    Raises:
+        TypeError, ValueError: something else, integers other than uint8, not 2 or 3 dimensions.
+    """
+    if not isinstance(image, Tensor):
+        array = np.asarray(image)
+        if array.dtype.kind not in "uif":
+            raise TypeError(f"the image is {type(image).__name__}, expected a PIL image, an array or a tensor")
+        image = torch.from_numpy(array.copy())
+        # Arrays and PIL images have their channels last; an array that has them first says so by its shape.
+        if image.ndim == 3 and image.shape[-1] in (1, 3, 4) and image.shape[0] not in (1, 3):
+            image = image.permute(2, 0, 1)
+    if image.ndim == 2:
+        image = image.unsqueeze(0)
+    if image.ndim != 3:
+        raise ValueError(f"the image has shape {tuple(image.shape)}, expected (C, H, W), (H, W, C) or (H, W)")
+    if image.is_floating_point():
+        return image
+    if image.dtype != torch.uint8:
+        raise TypeError(f"the image has dtype {image.dtype}, expected uint8 or a floating one")
+    return image.float() / 255

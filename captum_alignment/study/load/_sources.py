@@ -1,0 +1,133 @@
+"""Map-style data sets of images in memory, in files, and resized ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+_CHANNELS = (1, 3)
+_MAX_16_BITS = 65535
+
+
+class Arrays(Dataset[Any]):
+    """Images (N, C, H, W), uint8 or floating, with labels (N,) or None: ``[i]`` is (image, label) or the image."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        *,
+        ids: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.classes = None if classes is None else tuple(classes)
+        self.ids = [str(i) for i in range(len(images))] if ids is None else list(ids)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.images[index] if self.labels is None else (self.images[index], int(self.labels[index]))
+
+
+class Files(Dataset[Any]):
+    """Image files ``folder / ids[i]``, opened one by one by `open_image`: ``[i]`` is (image, label) or the image."""
+
+    def __init__(
+        self, folder: Path, ids: Sequence[str], labels: Sequence[int] | None, *, classes: Sequence[str] | None = None
+    ) -> None:
+        self.folder, self.ids, self.labels = folder, list(ids), labels
+        self.classes = None if classes is None else tuple(classes)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Any:
+        image = open_image(self.folder / self.ids[index])
+        return image if self.labels is None else (image, self.labels[index])
+
+
+class Fitted(Dataset[Any]):
+    """``dataset`` with its images resized (shorter side, pixels) and cropped to the square in the middle.
+
+    Raises:
+        ValueError: sizes below 1, a crop larger than what resizing leaves; for one sample, an image too small to crop.
+    """
+
+    def __init__(self, dataset: Any, resize: int | None = None, crop: int | None = None) -> None:
+        for name, value in (("resize", resize), ("crop", crop)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name}: got {value}, expected at least 1 pixel")
+        if resize is not None and crop is not None and crop > resize:
+            raise ValueError(f"--crop: got {crop}, expected at most {resize}, the shorter side after --resize")
+        self.dataset, self.resize, self.crop = dataset, resize, crop
+        for name in ("ids", "classes"):
+            if hasattr(dataset, name):
+                setattr(self, name, getattr(dataset, name))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        sample = self.dataset[index]
+        if isinstance(sample, (tuple, list)):
+            return (_fit(sample[0], self.resize, self.crop), *sample[1:])
+        return _fit(sample, self.resize, self.crop)
+
+
+def open_image(path: Path) -> Any:
+    """An image file as an RGB PIL image; with 16 bits or floating values as float32 (3, H, W), in [0, 1].
+
+    16 bits are divided by 65535. Floating values stay as they are: the file does not say their range, and `Samples`
+    refuses what is outside [0, 1].
+
+    Raises:
+        ValueError: an image of 32-bit integers.
+    """
+    from PIL import Image  # noqa: PLC0415 - needed for files only
+
+    with path.open("rb") as file, Image.open(file) as image:
+        if image.mode != "F" and not image.mode.startswith("I"):
+            return image.convert("RGB")
+        values, mode, kind = np.asarray(image), image.mode, image.format
+    if mode != "F":
+        # Pillow may read the 16 bits of PNG and PGM into 32.
+        if mode == "I" and kind not in ("PNG", "PPM"):
+            raise ValueError("integers of 32 bits, expected 8 or 16 bits")
+        values = values / _MAX_16_BITS
+    return torch.from_numpy(values.astype(np.float32)).expand(3, -1, -1)
+
+
+def channels_first(images: np.ndarray, what: str) -> np.ndarray:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W), where C is 1 or 3."""
+    if images.ndim == 3:
+        return images[:, None]
+    first, last = (images.ndim == 4 and images.shape[axis] in _CHANNELS for axis in (1, 3))
+    if first == last:
+        raise ValueError(
+            f"--data: {what}: shape {images.shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
+            + (", one of them only" if first else "")
+        )
+    return images if first else images.transpose(0, 3, 1, 2)
+
+
+def _fit(image: Any, resize: int | None, crop: int | None) -> Any:
+    from torchvision.transforms.v2 import functional as transforms  # noqa: PLC0415 - needed for this only
+
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(channels_first(image[None], "the image")[0])
+    elif isinstance(image, Tensor) and image.ndim == 2:
+        image = image[None]
+    if resize is not None:
+        image = transforms.resize(image, [resize])
+    if crop is not None:
+        height, width = transforms.get_size(image)
+        if min(height, width) < crop:
+            raise ValueError(f"--crop: got {crop}, but the image has {height} x {width} pixels; --resize enlarges it")
+        image = transforms.center_crop(image, [crop])
+    return image

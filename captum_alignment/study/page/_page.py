@@ -1,0 +1,65 @@
+"""What every report has: one HTML file that needs nothing else, images embedded, every text escaped."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from captum_alignment.study.page._text import number
+from captum_alignment.study.store import write_text
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report: its PNG file or bytes, what it shows, and what a reader who cannot see it should know."""
+
+    image: Path | bytes
+    caption: str
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        data = self.image if isinstance(self.image, bytes) else self.image.read_bytes()
+        return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def picture(figure: Figure, caption: str, *, dpi: int = 160) -> Picture:
+    """``figure`` drawn; its caption says enough to those who cannot see it."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"optimize": True})
+    return Picture(buffer.getvalue(), caption, alt=caption)
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Write ``template`` filled with ``content`` to ``path``."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    script, fingerprint = _script()
+    today = datetime.now(timezone.utc).date().isoformat()
+    html = environment.get_template(template).render(
+        **content, date=today, script=script, script_hash=f"sha256-{fingerprint}"
+    )
+    write_text(path, html)
+
+
+@cache
+def _script() -> tuple[Markup, str]:
+    """The script of the tables, and its hash, by which the page's security policy knows it from any other."""
+    text = (_TEMPLATES / "tables.js").read_text("utf-8")
+    return Markup(text), base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
