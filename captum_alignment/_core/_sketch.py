@@ -20,9 +20,10 @@ LOOKS = (3, 7, 12, 18, 26)
 _SHARES = (0.01, 0.09, 0.2, 0.3, 0.4)
 #: Passes by which a search may exceed the plain loop over the rivals.
 EXCESS = 5
-#: Looks must pay by this many classes more than they cost; to plan, the average residual counts as this many directions.
-_PROFIT, _PRIOR = 4, 4
-_DOUBT = 2.0
+#: Looks must pay by this many classes more than they cost, even if the residuals are this much larger than estimated.
+_PROFIT, _DOUBT = 4, 2.0
+#: So many directions the mean residual over the rivals counts as, in the estimate of each.
+_PRIOR = 4
 
 
 class SketchSearch:
@@ -79,7 +80,9 @@ class SketchSearch:
             self._exclude()
             estimate = self._estimate()
             # The host decides once a round: an accelerator has to be waited for.
-            left, most, aims = torch.stack([self.open.sum(1), self.rivals.squeeze(1) + EXCESS, self._plan(estimate)]).tolist()
+            left, most, aims = torch.stack(
+                [self.open.sum(1), self.rivals.squeeze(1) + EXCESS, self._plan(estimate)]
+            ).tolist()
             unfinished = [i for i, count in enumerate(left) if count]
             if not unfinished:
                 return replace(self.best, passes=torch.tensor(self.passes, device=self.target.device))
