@@ -138,8 +138,10 @@ def linear_analysis(
     ]
     scalars, gradients, binarized = zip(*parts, strict=True)
     columns = {name: torch.cat([part[name] for part in scalars]) for name in scalars[0]}
-    warn_of_flat(join(gradients), "their alignment is 0 or NaN")
-    warn_of_flat(join(binarized), "their linearized robustness is inf or NaN", is_open(columns["gap"]))
+    warn_of_flat(
+        (join(gradients), "their alignment is 0 or NaN", None),
+        (join(binarized), "their linearized robustness is inf or NaN", is_open(columns["gap"])),
+    )
     return LinearAnalysis(
         **columns,
         gradient=like_inputs(join(gradients), inputs),
