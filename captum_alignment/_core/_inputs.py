@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
@@ -114,6 +115,15 @@ def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
     for dtype in dtypes:
         result = torch.promote_types(result, dtype)
     return result
+
+
+@cache
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that lacks it (MPS)."""
+    try:
+        return torch.zeros((), dtype=torch.float64, device=device).dtype
+    except (TypeError, RuntimeError):
+        return torch.float32
 
 
 def rows(tensor: Tensor, dtype: torch.dtype) -> Tensor:

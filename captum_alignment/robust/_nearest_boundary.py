@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function, subset
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import per_sample_norm
+from captum_alignment._core._inputs import per_sample, per_sample_norm
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
@@ -78,8 +78,8 @@ class NearestBoundary:
         found = samples._replace(nearest=self._nearest, direction=self._direction, lengths=lengths, reach=self._reach)
         return found, self._best
 
-    def _promising(self, limits: Tensor) -> tuple[Tensor, Tensor]:
-        """What to ask next: samples (m,), in order and perhaps repeated, and one rival or `_MIXTURE` (m,) for each.
+    def _promising(self, limits: Tensor) -> tuple[Tensor, Tensor, bool]:
+        """What to ask next: samples (m,), in order, one rival or `_MIXTURE` (m,) for each; whether samples repeat.
 
         A rival is asked if it would be nearest with the longest gradient that is expected of it: the smaller of its
         limit (n, C - 1) and of factor times the longest that the sample has seen.
@@ -88,21 +88,22 @@ class NearestBoundary:
         most = (self._factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)
         promise = self._rest / torch.minimum(limits, most.unsqueeze(1))
         asks = promise < self._best.unsqueeze(1)
-        sample, rival = asks.nonzero(as_tuple=True)
+        waits = self._unsure & self._rest.isfinite().any(1)
+        table = torch.cat([asks, waits.unsqueeze(1)], 1).cpu()  # the host's, so that an accelerator is waited for once
+        sample, rival = table[:, :-1].nonzero(as_tuple=True)
         if len(sample) > self._together or self._screening:
-            some = asks.any(1)
-            sample = (some | (self._unsure & self._rest.isfinite().any(1))).nonzero().flatten()
-            rival = torch.where(some, promise.argmin(1), _MIXTURE)[sample]
-        return sample, rival
+            sample = table.any(1).nonzero().flatten().to(asks.device)
+            return sample, torch.where(asks.any(1), promise.argmin(1), _MIXTURE)[sample], False
+        return sample.to(asks.device), rival.to(asks.device), bool((sample.diff() == 0).any())
 
-    def _ask(self, sample: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
+    def _ask(self, sample: Tensor, rival: Tensor, repeated: bool = False) -> tuple[Tensor, Tensor]:
         """Measures what `_promising` found. The gradients (m, ...) and their lengths, without those of mixtures."""
         weights = self._gaps.new_zeros(len(sample), self._gaps.shape[1] + 1)
         weights.scatter_(1, rival.unsqueeze(1) + 1, 1)[:, 0] = -1
         mixes = rival == _MIXTURE
         if self._screening:
             weights[mixes] = self._mixture(sample[mixes])
-        gradient = self._slopes(sample, self._samples.classes[sample], weights)
+        gradient = self._slopes(sample, self._samples.classes[sample], weights, repeated=repeated)
         length = per_sample_norm((gradient,), self._order).to(self._gaps.dtype)
         if self._screening:
             self._screen(sample[mixes], length[mixes])
@@ -110,8 +111,11 @@ class NearestBoundary:
         self._length[sample, rival], self._rest[sample, rival] = length, torch.inf
         self._distance[sample, rival] = self._gaps[sample, rival] / (length + 1e-8)
         self._best, self._nearest = self._distance.min(1)
-        won = self._nearest[sample] == rival
-        self._direction[sample[won]] = gradient[won]
+        # A sample's rows, where it is repeated, all bring the gradient of its nearest rival.
+        won = torch.where(self._nearest[sample] == rival, torch.arange(len(sample), device=sample.device), -1)
+        row = torch.full_like(self._nearest, -1).scatter_reduce_(0, sample, won, "amax")[sample]
+        here = per_sample(row >= 0, gradient)
+        self._direction[sample] = torch.where(here, gradient[row.clamp(min=0)], self._direction[sample])
         self._reach = torch.maximum(self._reach, self._length.amax(1))
         return gradient, length
 
@@ -148,14 +152,13 @@ class Slopes:
         """Forgets the samples but ``index``."""
         self._place, self._row, self.scores = self._place[index], self._row[index], self.scores[index]
 
-    def __call__(self, sample: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+    def __call__(self, sample: Tensor, classes: Tensor, weights: Tensor, *, repeated: bool) -> Tensor:
         """Gradients of <weights, scores of classes>, both (m, C), at m samples, in order and perhaps repeated.
 
         Only those of the last call: who once had nothing to ask is no longer in the graph.
         """
         self._idle += len(self._graph.scores) - len(sample)
         row = self._row[sample]
-        repeated = bool((row.diff() <= 0).any())
         if repeated or self._idle >= len(sample):  # as much as a forward pass over these alone
             del self._graph  # before the next is there
             self._graph, self._idle = _graph(self._model, self._x, self._place[sample]), 0
