@@ -44,6 +44,7 @@ class Elsewhere(torch.Tensor):
     """A tensor of the device, which computes with ``here``, a tensor of the CPU."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
+    here: torch.Tensor
 
     @staticmethod
     def __new__(cls, here):
@@ -63,7 +64,7 @@ class Elsewhere(torch.Tensor):
         return self.here.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # pyright: ignore
         return run(func, args, kwargs or {})
 
 
@@ -156,7 +157,8 @@ def compare(function: Callable[[Callable], object]) -> dict[str, object]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = results(function(lambda value: value))
-        waits.clear(), calls.clear()
+        waits.clear()
+        calls.clear()
         try:
             with elsewhere():
                 found = results(function(move))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function, subset
 from captum_alignment._core._gradients import ScoreGraph
-from captum_alignment._core._inputs import per_sample, per_sample_norm
+from captum_alignment._core._inputs import per_sample_norm
 
 #: A rival is skipped in a step only if its gradient would have to be this much longer than any seen for the sample.
 _REACH = 2.0
@@ -60,7 +60,10 @@ class NearestBoundary:
         self._length = torch.zeros_like(self._gaps)  # of the gradients of those asked
         self._distance = torch.full_like(self._gaps, torch.inf)
         self._best, self._nearest = torch.full_like(samples.reach, torch.inf), samples.nearest
-        self._direction, self._reach = samples.direction.clone(), samples.reach
+        self._reach = samples.reach
+        # All gradients that were asked, and the row of each.
+        self._gradients: list[Tensor] = []
+        self._row, self._asked = torch.zeros_like(samples.classes[:, 1:]), 0
         few = samples.direction[0].numel() < _FEW_FEATURES
         self._factor = torch.full_like(self._reach, torch.inf if first and few else _REACH)
         self._screening = first and not few
@@ -75,7 +78,9 @@ class NearestBoundary:
         while len((asked := self._promising((1 + _SAME) * known))[0]):
             self._ask(*asked)
         lengths = torch.where(self._length > 0, self._length, known)
-        found = samples._replace(nearest=self._nearest, direction=self._direction, lengths=lengths, reach=self._reach)
+        row = self._row.gather(1, self._nearest.unsqueeze(1)).squeeze(1)
+        direction = torch.cat(self._gradients)[row]
+        found = samples._replace(nearest=self._nearest, direction=direction, lengths=lengths, reach=self._reach)
         return found, self._best
 
     def _promising(self, limits: Tensor) -> tuple[Tensor, Tensor, bool]:
@@ -88,12 +93,15 @@ class NearestBoundary:
         most = (self._factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)
         promise = self._rest / torch.minimum(limits, most.unsqueeze(1))
         asks = promise < self._best.unsqueeze(1)
-        waits = self._unsure & self._rest.isfinite().any(1)
-        table = torch.cat([asks, waits.unsqueeze(1)], 1).cpu()  # the host's, so that an accelerator is waited for once
-        sample, rival = table[:, :-1].nonzero(as_tuple=True)
-        if len(sample) > self._together or self._screening:
-            sample = table.any(1).nonzero().flatten().to(asks.device)
-            return sample, torch.where(asks.any(1), promise.argmin(1), _MIXTURE)[sample], False
+        if self._screening:
+            some = asks.any(1)
+            sample = (some | (self._unsure & self._rest.isfinite().any(1))).nonzero().flatten()
+            return sample, torch.where(some, promise.argmin(1), _MIXTURE)[sample], False
+        host = asks.cpu()  # so that an accelerator is waited for once
+        sample, rival = host.nonzero(as_tuple=True)
+        if len(sample) > self._together:
+            sample = host.any(1).nonzero().flatten().to(asks.device)
+            return sample, promise.argmin(1)[sample], False
         return sample.to(asks.device), rival.to(asks.device), bool((sample.diff() == 0).any())
 
     def _ask(self, sample: Tensor, rival: Tensor, repeated: bool = False) -> tuple[Tensor, Tensor]:
@@ -111,11 +119,9 @@ class NearestBoundary:
         self._length[sample, rival], self._rest[sample, rival] = length, torch.inf
         self._distance[sample, rival] = self._gaps[sample, rival] / (length + 1e-8)
         self._best, self._nearest = self._distance.min(1)
-        # A sample's rows, where it is repeated, all bring the gradient of its nearest rival.
-        won = torch.where(self._nearest[sample] == rival, torch.arange(len(sample), device=sample.device), -1)
-        row = torch.full_like(self._nearest, -1).scatter_reduce_(0, sample, won, "amax")[sample]
-        here = per_sample(row >= 0, gradient)
-        self._direction[sample] = torch.where(here, gradient[row.clamp(min=0)], self._direction[sample])
+        self._row[sample, rival] = torch.arange(self._asked, self._asked + len(sample), device=sample.device)
+        self._asked += len(sample)
+        self._gradients.append(gradient)
         self._reach = torch.maximum(self._reach, self._length.amax(1))
         return gradient, length
 
