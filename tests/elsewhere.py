@@ -43,7 +43,7 @@ class Backend:
 class Elsewhere(torch.Tensor):
     """A tensor of the device, which computes with ``here``, a tensor of the CPU."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
     here: torch.Tensor
 
     @staticmethod
