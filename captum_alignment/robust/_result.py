@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import torch
 from torch import Tensor
 
-from captum_alignment._core._inputs import InputsT, to_dataframe
+from captum_alignment._core._inputs import InputsT, to_dataframe, widest_dtype
 from captum_alignment._core._scores import as_target
 from captum_alignment._core._statistics import describe
 
@@ -69,7 +69,7 @@ class AdversarialDistance(Generic[InputsT]):
         counts = self.distance.isfinite()
         if (classes := as_target(labels, len(self.distance))) is not None:
             counts = counts & (self.target == classes.to(self.target.device))
-        return ((self.distance > limits.unsqueeze(1)) & counts).double().mean(1)
+        return ((self.distance > limits.unsqueeze(1)) & counts).to(widest_dtype(counts.device)).mean(1)
 
     def optimality_gap(self) -> dict[str, Tensor]:
         """{name: (N,)} each attack's distance over the smallest known: 1 is the best, inf a failure, NaN not run."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from captum_alignment._core._inputs import flatten
+from captum_alignment._core._inputs import flatten, widest_dtype
 from captum_alignment.training._batch import Unpack, unpacked
 from captum_alignment.training._forward import kept_buffers, twice_differentiable
 from captum_alignment.training._graph import loss_gradients
@@ -67,7 +67,7 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
                     return None
                 with way_out_named():
                     found = loss_gradients(loss, tuple(points), count=count_of(asked.reduction, part))
-        return flatten(tuple(g.detach() for g in found), torch.float64)[:half]
+        return flatten(tuple(g.detach() for g in found), widest_dtype(found[0].device))[:half]
 
     try:
         order = torch.arange(n)

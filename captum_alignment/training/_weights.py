@@ -193,5 +193,5 @@ def _measure(model: nn.Module, inputs: Tensors, target: Any, norm: float) -> tup
         gradient = graph.gradient(graph.one_hot(predicted))
         alignment = per_sample_dot(tuple(x.detach() for x in graph.inputs), unit(gradient, dual(norm))).abs()
         robustness = nearest_rival(graph, predicted, norm, None, None).distance
-    accuracy = (predicted == labels).double().mean()
+    accuracy = (predicted == labels).cpu().double().mean()
     return float(accuracy), float(robustness.median()), float(alignment.median())
