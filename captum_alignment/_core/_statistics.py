@@ -32,7 +32,7 @@ def median_interval(values: Tensor, shared: Tensor | None = None) -> tuple[float
     >>> median_interval(torch.arange(9.0))
     (4.0, 1.0, 8.0)
     """
-    found = values.detach().double().flatten()
+    found = values.detach().cpu().double().flatten()
     known = ~found.isnan()
     ordered = found[known].sort().values
     n = len(ordered)
@@ -49,7 +49,7 @@ def median_interval(values: Tensor, shared: Tensor | None = None) -> tuple[float
         return median, low, high
     # The density at the median is what the order statistics say: the interval is NORMAL_QUANTILE / (sqrt(n) density).
     inverse_density = (high - low) * math.sqrt(n) / NORMAL_QUANTILE
-    influence = (found > median).double() * inverse_density + shared.detach().double().flatten()
+    influence = (found > median).double() * inverse_density + shared.detach().cpu().double().flatten()
     half = NORMAL_QUANTILE * float(influence[known].std()) / math.sqrt(n)
     return median, median - half, median + half
 

@@ -124,5 +124,5 @@ def _permuted_sums(scores: Tensor, count: int, generator: torch.Generator) -> Te
     for start in range(0, count, size):
         keys = torch.rand(min(size, count - start), n, generator=generator, device=generator.device)
         drawn = scores[torch.arange(n, device=scores.device), keys.argsort(1).to(scores.device)]
-        sums.append(drawn.sum(1, dtype=torch.float64).cpu())
+        sums.append(drawn.sum(1).cpu().double())
     return torch.cat(sums) if sums else torch.empty(0)

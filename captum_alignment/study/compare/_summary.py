@@ -87,13 +87,14 @@ def finite_pair(run: Run, name: str) -> tuple[Array, Array]:
 def robust_accuracy(run: Run, eps: Array) -> pd.DataFrame:
     """The share of samples that are predicted right and farther than each eps from another class, with bounds.
 
-    Of a run without labels, the share farther than eps, whether right or not.
+    Of a run without labels, the share farther than eps, whether right or not. A sample without an adversarial has no
+    answer and does not count as robust, at any eps.
     """
     distance = run.values("distance")
     counted, right = ~np.isnan(distance), np.ones(len(distance), dtype=bool)
     if run.labelled.any():
         counted, right = counted & run.labelled, run.correct
-    reach = np.sort(distance[counted & right])
+    reach = np.sort(distance[counted & right & np.isfinite(distance)])
     kept = len(reach) - np.searchsorted(reach, eps, side="right")
     n = int(counted.sum())
     low, high = wilson(kept, n)
