@@ -88,8 +88,8 @@ def direction_gap(
     and by Theorem 1 every additive term c adds s <c, ∂Psi/∂c> / ‖g‖ - s† <c, ∂Psi†/∂c> / ‖g†‖.
 
     Args:
-        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1, which has no direction gap.
-            Terms have the names of `homogeneous_decomposition`.
+        forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1, which
+            has no direction gap. Terms have the names of `homogeneous_decomposition`.
         inputs, target, additional_forward_args, norm, internal_batch_size: as in `linear_analysis`.
 
     Raises:
