@@ -21,6 +21,8 @@ _EFFORTS = {"fast": (0, 0), "medium": (20, 0), "thorough": (20, 10)}
 _ROWS = 1024
 #: The search ends where certified and not certified differ by this share, or after that many distances.
 _CLOSE, _MOST = 0.02, 25
+#: Without bounds, nothing is certified beyond.
+_FARTHEST = 1e12
 
 
 def certified_distance(
@@ -56,7 +58,7 @@ def certified_distance(
 
     Returns:
         (N,) float64: no point nearer than this has another class. 0 where the class to leave is not predicted; inf
-        where none can be reached.
+        where none lies within the bounds.
 
     Raises:
         NotPiecewiseLinear: a `ValueError` that names an operation that is not known to be piecewise linear.
@@ -137,18 +139,16 @@ class Search:
 
     def run(self, steps: tuple[int, int], *, coarse: bool = False) -> None:
         """Distances between what is certified and what is not, until the two are close."""
-        failed = math.inf
-        eps = self.certified * 1.2 if self.certified else self._linearized()
-        if not math.isfinite(eps):
-            eps = 1.0
+        failed, most = math.inf, min(self.relaxation.ball.reach(), _FARTHEST)
+        eps = min(self.certified * 1.2 if self.certified else self._linearized(), most)
         for _ in range(_MOST):
             radius = self.radius(eps, steps)
             self.certified = max(self.certified, radius)
             if radius >= eps:
-                if eps > 1e12:
-                    self.certified = math.inf
+                if eps >= most:
+                    self.certified = math.inf if most < _FARTHEST else most
                     return
-                eps = min(eps * (2 if failed == math.inf else 1e300), (eps + failed) / 2)
+                eps = min(eps * 2, most) if failed == math.inf else (eps + failed) / 2
             else:
                 failed = eps
                 eps = (self.certified + failed) / 2 if self.certified > failed / 16 else failed / 6
@@ -185,5 +185,5 @@ class Search:
                 network.output, self.coefficients, lambda i, g: g * (values[network.nodes[i].parents[0]] > 0)
             )
             a = torch.cat([part.flatten(1) for part in found], 1)
-            slope = -self.relaxation.ball.least(a, 1e-3) / 1e-3
+            slope = self.relaxation.ball.least(a, 1e-3).abs() / 1e-3
         return float((self.gap / slope).nan_to_num(nan=torch.inf).min()) / 4
