@@ -50,7 +50,7 @@ def one_distance(n):
             graph = trace(net, (sample,))
             label = int(net(sample).argmax())
             search = Search(Relaxation(graph, (sample.double(),), math.inf, (0, 1)), label, 1024)
-            certified.append(search.radius(0.1, (0, 0)) >= 0.1)
+            certified.append(search.radius(0.1, (0, 0))[0] >= 0.1)
 
     cost = effort(run)
     return [["mnist_kw", f"{sum(certified)} of {n}", f"{cost / n:.3f}"]]
