@@ -74,6 +74,7 @@ class _Tracer(TorchFunctionMode):
         super().__init__()
         self.network = Piecewise()
         self._known: dict[int, tuple[Tensor, int, int]] = {}  # the tensor is kept, or its id would be given again
+        self._storages: set[int] = set()
 
     def add(self, tensor: Tensor, node: Node) -> int:
         self.network.nodes.append(node)
@@ -83,10 +84,10 @@ class _Tracer(TorchFunctionMode):
     def node(self, tensor: Tensor) -> int | None:
         """The node whose value ``tensor`` is; None for a constant."""
         if id(tensor) not in self._known:
-            if tensor.requires_grad and not tensor.is_leaf:
+            if (tensor.requires_grad and not tensor.is_leaf) or _storage(tensor) in self._storages:
                 raise NotPiecewiseLinear(
                     "forward_func: computes something that depends on inputs or parameters in a way that is not seen "
-                    "(TorchScript, a custom autograd function or tensors made outside?)"
+                    "(TorchScript, a custom autograd function, tensors or parameters made outside?)"
                 )
             return None
         _, node, version = self._known[id(tensor)]
@@ -149,9 +150,10 @@ class _Tracer(TorchFunctionMode):
                 result = REWRITES[name](self, call)
         elif name in RECAST:
             result = call.run()
-            return (
-                self._affine(Call(torch.clone, (call.args[0],), {}), result) if isinstance(result, Tensor) else result
-            )
+            if isinstance(result, Tensor):
+                result = self._affine(Call(torch.clone, (call.args[0],), {}), result)
+            elif not isinstance(result, str):  # the name of the type; a number would be what code can depend on
+                raise _refused(name)
         elif name in JOINT:
             result = self._affine(call, call.run())
         elif name in ONE_FACTOR and self._has_one_factor(call):
@@ -199,6 +201,14 @@ class _Tracer(TorchFunctionMode):
 
     def _learn(self, tensor: Tensor, node: int) -> None:
         self._known[id(tensor)] = (tensor, node, _version(tensor))
+        if pointer := _storage(tensor):
+            self._storages.add(pointer)
+
+
+def _storage(tensor: Tensor) -> int:
+    """Where the values of ``tensor`` lie; 0 where that is not one place."""
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
 
 
 def _version(tensor: Tensor) -> int:

@@ -99,7 +99,8 @@ REFUSED = {
     "floordiv": lambda x: x // 0.5, "unsqueeze": lambda x: (x * 1).unsqueeze_(0), "rpow": lambda x: 2**x,
     "rdiv": lambda x: 1 / (x + 9), "sum": lambda x: x.detach().sum(1, dtype=torch.int64).double(),
     "to": lambda x: x.detach().to(torch.int64).double(), "minimum": lambda x: x.clamp(drawn(6) + 2, drawn(6)),
-    "max": lambda x: x.max(1).values, "clamp": lambda x: x.clamp(min=x.flip(1)),
+    "max": lambda x: x.max(1).values, "float": lambda x: x if float(x.detach().mean()) < 9 else -x,
+    "outside": lambda x: x + nn.Parameter(x.detach()) * 1e-9, "clamp": lambda x: x.clamp(min=x.flip(1)),
 }  # fmt: skip
 
 
