@@ -5,14 +5,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from captum_alignment.study.evaluation import Run
+from captum_alignment.study.cohort._cohort import Cohort, make_cohorts
+from captum_alignment.study.compare import COORDINATES
+from captum_alignment.study.evaluation import BACK, BIAS, BY_ATTACK, COLUMNS, FORWARD, Run, about
+from captum_alignment.study.evaluation._columns import place
+from captum_alignment.study.evaluation._records import typed
 
-MEASURED = (
-    *("alignment", "null", "excess", "rank", "binarized_alignment", "linearized_robustness", "bias", "noncollinearity"),
-    *("bound", "direction_gap", "bias_gap", "distance", "distance_ddn", "distance_gradient", "input_term"),
-    *("bias:0.bias", "bias:2.bias", "relative_residual", "deviation", "adversarial_deviation"),
-    *("margin:0.5", "margin:1", "adversarial_margin:0.5", "adversarial_margin:1"),
+#: The members of each family of columns.
+MEMBERS = {BY_ATTACK: ("ddn", "gradient"), BIAS: ("0.bias", "2.bias"), FORWARD: ("0.5", "1"), BACK: ("0.5", "1")}
+#: Every column of the schema, families by their members.
+NAMES = tuple(
+    about(field, "prefix") + member if member else field.name
+    for field in COLUMNS
+    for member in MEMBERS.get(about(field, "prefix"), ("",))
 )
+#: What a sample lacks that could not be measured.
+MEASURED = tuple(name for name in NAMES if name not in ("sample", "id", "error"))
+#: The values of columns that say nothing else.
+_DEFAULTS = {"int64": 7, "double": 0.1, "large_string": None}
 
 
 def make_run(
@@ -30,41 +40,39 @@ def make_run(
     null = 0.3 * scale * rng.uniform(0.5, 1.5, n)
     prediction = rng.integers(0, count, n)
     bend = rng.uniform(0, 0.3, n)
-    records = pd.DataFrame(
-        {
-            "sample": np.arange(n),
-            "id": pd.Series([f"image {i}" for i in range(n)], dtype="string"),
-            "label": pd.Series(np.where(np.arange(n) % 5, prediction, (prediction + 1) % count), dtype="Int64"),
-            "prediction": pd.Series(prediction, dtype="Int64"),
-            "rival": pd.Series((prediction + 1) % count, dtype="Int64"),
-            "error": pd.Series([pd.NA] * n, dtype="string"),
-            "alignment": alignment,
-            "null": null,
-            "excess": alignment - null,
-            "rank": rng.uniform(0.5, 1, n),
-            "binarized_alignment": binarized,
-            "linearized_robustness": linearized,
-            "bias": linearized - binarized,
-            "noncollinearity": 3 * distance,
-            "bound": 5 * distance,
-            "direction_gap": binarized - alignment,
-            "bias_gap": linearized - binarized,
-            "distance": np.where(np.arange(n) % 10 == 9, np.inf, distance),
-            "attack": "ddn",
-            "distance_ddn": np.where(np.arange(n) % 10 == 9, np.inf, 1.02 * distance),
-            "distance_gradient": 1.5 * distance,
-            "input_term": 3 * binarized,
-            "bias:0.bias": rng.normal(0, 0.5, n) * distance,
-            "bias:2.bias": rng.normal(0, 0.1, n) * distance,
-            "relative_residual": 1e-7,
-            "deviation": bend / 3,
-            "adversarial_deviation": 0.1,
-            "margin:0.5": 0.5 - bend,
-            "margin:1": -bend,
-            "adversarial_margin:0.5": 0.6,
-            "adversarial_margin:1": 0.0,
-        }
-    )
+    given = {
+        "sample": np.arange(n),
+        "id": [f"image {i}" for i in range(n)],
+        "label": np.where(np.arange(n) % 5, prediction, (prediction + 1) % count),
+        "prediction": prediction,
+        "rival": (prediction + 1) % count,
+        "alignment": alignment,
+        "null": null,
+        "excess": alignment - null,
+        "rank": rng.uniform(0.5, 1, n),
+        "binarized_alignment": binarized,
+        "linearized_robustness": linearized,
+        "bias": linearized - binarized,
+        "noncollinearity": 3 * distance,
+        "bound": 5 * distance,
+        "direction_gap": binarized - alignment,
+        "bias_gap": linearized - binarized,
+        "distance": np.where(np.arange(n) % 10 == 9, np.inf, distance),
+        "attack": "ddn",
+        "distance_ddn": np.where(np.arange(n) % 10 == 9, np.inf, 1.02 * distance),
+        "distance_gradient": 1.5 * distance,
+        "input_term": 3 * binarized,
+        "bias:0.bias": rng.normal(0, 0.5, n) * distance,
+        "bias:2.bias": rng.normal(0, 0.1, n) * distance,
+        "relative_residual": 1e-7,
+        "deviation": bend / 3,
+        "margin:0.5": 0.5 - bend,
+        "margin:1": -bend,
+        "adversarial_margin:0.5": 0.6,
+        "adversarial_margin:1": 0.0,
+    }
+    rest = {name: _DEFAULTS[str(COLUMNS.field(place(name)).type)] for name in NAMES if name not in given}
+    records = typed(pd.DataFrame({**given, **rest}))
     defaults = {
         "model": "mlp.py:make",
         "dataset": "digits",
@@ -105,7 +113,73 @@ def changed(run: Run, **columns: Any) -> Run:
 def with_errors(run: Run, failed: Any, reason: str = "OSError: cut short") -> Run:
     """``run`` with the samples ``failed`` (a mask) unmeasured."""
     records = frame(run).copy()
-    records.loc[failed, [*MEASURED]] = np.nan
-    records.loc[failed, ["label", "prediction", "rival", "attack"]] = pd.NA
+    records.loc[failed, [*MEASURED]] = pd.NA
     records.loc[failed, "error"] = reason
     return Run(run.name, run.manifest, records, run.gallery)
+
+
+def make_records(
+    strengths=(0.0, 0.1, 1.0, 10.0), seeds=(0,), n=60, *, accuracy=None, seed=0, training="lipschitz"
+) -> pd.DataFrame:
+    """Records of the networks of a study whose robustness, alignment and linearity grow with the strength.
+
+    Robustness and alignment agree sample by sample, and the better the larger the strength.
+    """
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0.5, 1.5, n)
+    frames = []
+    for s, strength in enumerate(strengths):
+        for training_seed in seeds:
+            distance = base * (1 + 0.3 * s) + rng.normal(0, 0.01, n)
+            alignment = distance + rng.normal(0, max(0.2 / 2**s, 0.01), n)
+            linearized, binarized = 1.05 * distance, 0.9 * distance
+            terms = {"input_term": 2 * binarized, "bias:0.bias": 0.5 * distance, "bias:own (add)": -0.2 * distance}
+            below = (0.2 + 0.1 * base) / (s + 1)  # of the margin at the end of the step
+            correct = np.arange(n) < n * (1.0 if accuracy is None else accuracy[s])
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "model": f"{training}-{strength:g}_seed-{training_seed}",
+                        "training": training if strength else "standard",
+                        "strength": strength,
+                        "training_seed": training_seed,
+                        "sample": np.arange(n),
+                        "label": 0,
+                        "prediction": np.where(correct, 0, 1),
+                        "alignment": alignment,
+                        "null": 0.4,
+                        "excess": alignment - 0.4,
+                        "rank": np.minimum(0.5 + 0.1 * s + 0.01 * base, 1),
+                        "binarized_alignment": binarized,
+                        "linearized_robustness": linearized,
+                        "direction_gap": binarized - alignment,
+                        "bias_gap": linearized - binarized,
+                        "bound": 4 * distance,
+                        "distance": distance,
+                        "distance_gradient": 1.2 * distance,
+                        "distance_ddn": 1.01 * distance,
+                        **terms,
+                        "relative_residual": 1e-7,
+                        "deviation": below / 3,
+                        "adversarial_deviation": 0.1,
+                        **{"margin:0.5": 0.5 - below / 2, "margin:1": -below},
+                        **{"adversarial_margin:0.5": 0.6, "adversarial_margin:1": 0.0},
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def runs_of(records: pd.DataFrame) -> list[Run]:
+    """The runs of the study that `make_records` made up."""
+    runs = []
+    for name, frame in records.groupby("model", sort=False):
+        training, strength, seed = frame[[*COORDINATES]].iloc[0]
+        config = {"dataset": "digits", "norm": 2.0, "attacks": ["ddn", "gradient"], "training": training}
+        manifest = {"config": {**config, "strength": float(strength), "training_seed": int(seed)}}
+        runs.append(Run(str(name), manifest, frame.drop(columns=["model", *COORDINATES]).reset_index(drop=True), {}))
+    return runs
+
+
+def cohort_of(records: pd.DataFrame, training: str = "lipschitz") -> Cohort:
+    return make_cohorts(runs_of(records), [training])[0]

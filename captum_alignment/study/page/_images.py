@@ -35,11 +35,11 @@ def gallery_figure(maps: Mapping[str, Array], rows: list[dict[Any, Any]], classe
         figure.subplots_adjust(left=0.01, right=0.99, bottom=bottom, top=1 - 0.25 / height, hspace=0.13 + 0.12 * lines)
         panels = figure.subplots(len(rows), 4, squeeze=False)
         for g, row in enumerate(captions):
-            _show_image(panels[g, 0], maps["image"][g])
+            show_image(panels[g, 0], maps["image"][g])
             for axes, signed in zip(
                 panels[g, 1:], (maps["gradient"][g], maps["binarized_gradient"][g], perturbation[g]), strict=True
             ):
-                _show_signed(axes, signed)
+                show_signed(axes, signed)
             for axes, caption in zip(panels[g], row, strict=True):
                 axes.set_xlabel(caption, fontsize=7, labelpad=2, color=MUTED)
         for axes, title in zip(panels[0], _TITLES, strict=True):
@@ -74,7 +74,8 @@ def _brief(value: float) -> str:
     return f"{value:#.2g}" if 0 < abs(value) < 0.1 else fixed(value)
 
 
-def _show_image(axes: Any, image: Array) -> None:
+def show_image(axes: Any, image: Array) -> None:
+    """An image (C, H, W) with values in [0, 1], without axes."""
     if len(image) == 3:
         axes.imshow(image.transpose(1, 2, 0).clip(0, 1), interpolation="nearest")
     else:
@@ -82,8 +83,8 @@ def _show_image(axes: Any, image: Array) -> None:
     _frame(axes)
 
 
-def _show_signed(axes: Any, values: Array) -> None:
-    """Channels summed, blue negative, red positive, white 0; each map on its own scale."""
+def show_signed(axes: Any, values: Array) -> None:
+    """A map (C, H, W) without axes: channels summed, blue negative, red positive, white 0; on its own scale."""
     total = np.nan_to_num(values).sum(axis=0)
     scale = float(np.quantile(np.abs(total), 0.995)) or 1.0
     axes.imshow(total, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")

@@ -7,12 +7,12 @@ from typing import Any, TypeAlias
 
 import torch
 from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from captum_alignment.attr import LinearizedRobustness
 from captum_alignment.study.load import Split, did_you_mean
-from captum_alignment.training import SaliencyTargets, saliency_targets
+from captum_alignment.training import SaliencyTargets, edge_maps, saliency_targets
 
 #: Maps of images (N, C, H, W) and the classes (N,) that the explained model predicts.
 MapFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -28,14 +28,6 @@ def random_maps(images: Tensor, _targets: Tensor) -> Tensor:
     return torch.rand_like(images)
 
 
-def sobel(images: Tensor, _targets: Tensor) -> Tensor:
-    """The length of each channel's gradient by Sobel's filters, the border repeated; shaped like the images."""
-    difference = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(images)
-    filters = torch.stack([difference, difference.T]).unsqueeze(1)
-    padded = nn.functional.pad(images.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
-    return nn.functional.conv2d(padded, filters).norm(dim=1).reshape(images.shape)
-
-
 def _smoothgrad(model: Any, bounds: tuple[float, float]) -> MapFunction:
     tunnel, deviation = NoiseTunnel(Saliency(model)), _NOISE * (bounds[1] - bounds[0])
     options: dict[str, Any] = {"abs": False, "nt_samples": _COPIES, "nt_samples_batch_size": 5, "stdevs": deviation}
@@ -45,7 +37,7 @@ def _smoothgrad(model: Any, bounds: tuple[float, float]) -> MapFunction:
 #: Made from the model and the bounds of the images. Gradients are signed: whether the sign counts is said elsewhere.
 BUILT_IN: dict[str, Callable[[Any, tuple[float, float]], MapFunction]] = {
     RANDOM: lambda _model, _bounds: random_maps,
-    "sobel": lambda _model, _bounds: sobel,
+    "sobel": lambda _model, _bounds: lambda images, _targets: edge_maps(images),
     "saliency": lambda model, _: partial(_attribute, Saliency(model), abs=False),
     "smoothgrad": _smoothgrad,
     "input-x-gradient": lambda model, _: partial(_attribute, InputXGradient(model)),

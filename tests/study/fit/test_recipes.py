@@ -1,110 +1,63 @@
-"""Every method trains as its literal loop does, or as its own test in tests/training says; here: that it is wired."""
-
-from pathlib import Path
+"""What recipes are made of; `test_trainings` trains by them."""
 
 import pytest
 import torch
 from torch import nn
 
-from captum_alignment.study.fit import TRAININGS, Recipe, Retraining, fit, make_recipe
+from captum_alignment.study.fit._recipes import Lesson, Recipe, adversarial, cross_entropy, distilled, interpreted
 from captum_alignment.study.load import load_data
-from captum_alignment.training import AdversarialTraining, SaliencyTargets
-
-CPU = torch.device("cpu")
-CONFIG = Retraining(epochs=1)
-
-
-@pytest.fixture(scope="module")
-def samples():
-    return load_data("digits", train_size=40, eval_size=2).train
-
-
-def network() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-
-
-def train(recipe: Recipe, samples) -> nn.Module:
-    return fit(network, recipe, samples, CONFIG, seed=0, device=CPU)
-
-
-def weights(net: nn.Module) -> torch.Tensor:
-    return nn.utils.parameters_to_vector(net.parameters()).detach()
+from captum_alignment.training import AdversarialTraining, InterpretationRegularizer, RegularizationCallback
 
 
 @pytest.fixture
-def taught(samples):
-    """A teacher for every name, and the names that were asked for."""
-    names = []
+def lesson(tmp_path):
+    taught = []
 
     def teach(name: str, recipe: Recipe) -> nn.Module:
-        names.append(name)
-        return train(recipe, samples)
+        taught.append((name, recipe))
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
 
-    return teach, names
-
-
-@pytest.mark.parametrize("method", TRAININGS)
-def test_every_method_trains_otherwise_than_plainly_and_the_same_each_time(method, samples, taught, tmp_path):
-    teach, names = taught
-    strength = TRAININGS[method].small[-1]
-    plain = weights(train(make_recipe(method, 0.0, samples, teach, tmp_path), samples))
-    assert names == []
-    found = [weights(train(make_recipe(method, strength, samples, teach, tmp_path), samples)) for _ in range(2)]
-    assert torch.equal(plain, weights(train(Recipe(), samples)))
-    assert torch.equal(found[0], found[1])
-    assert not torch.allclose(found[0], plain, atol=1e-4)
+    samples = load_data("digits", train_size=12, eval_size=2).train
+    return Lesson(samples, teach, tmp_path), taught
 
 
-def test_only_distillation_and_interpretation_need_a_teacher(samples, taught, tmp_path):
-    teach, names = taught
-    for method, about in TRAININGS.items():
-        make_recipe(method, about.small[1], samples, teach, tmp_path)
-    assert names == ["plain", "robust", "robust", "robust", "distillation-2"]
+def test_a_plain_recipe_adds_nothing():
+    recipe = Recipe()
+    assert not recipe.callbacks
+    assert recipe.maps is None
+    scores, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    expected = nn.functional.cross_entropy(scores, labels)
+    torch.testing.assert_close(recipe.loss(scores, torch.rand(5, 1), labels), expected)
+    torch.testing.assert_close(cross_entropy(scores, torch.rand(5, 1), labels), expected)
 
 
-def test_interpretation_targets_are_the_teachers_maps_and_permuted_ones_are_not(samples, taught, tmp_path):
-    teach, _ = taught
-    robust, smooth, permuted = (
-        make_recipe(f"interpretation-{kind}", 1.0, samples, teach, tmp_path).maps
-        for kind in ("robust", "robust-smooth", "permuted")
-    )
-    assert robust is not None
-    assert smooth is not None
-    assert permuted is not None
-    assert smooth.shape == samples.images.shape
-    torch.testing.assert_close(smooth.flatten(1).sort().values, permuted.flatten(1).sort().values)
-    both = nn.functional.cosine_similarity(smooth.flatten(1), robust.flatten(1)).median()
-    control = nn.functional.cosine_similarity(permuted.flatten(1), robust.flatten(1)).median()
-    assert both > 0.3 > control.abs() + 0.1
-    stored = SaliencyTargets(samples, next(tmp_path.glob("*smoothgrad*")), threshold=1.0)
-    torch.testing.assert_close(smooth[3], stored[3][2])
-
-
-@pytest.mark.parametrize("attack", ["pgd-l2", "pgd-linf"])
-def test_adversarial_training_has_the_radius_as_its_strength(attack, samples, taught, tmp_path):
-    (callback,) = make_recipe(attack, 0.4, samples, taught[0], tmp_path).callbacks
+def test_the_strength_of_adversarial_training_is_its_radius(lesson):
+    (callback,) = adversarial("pgd-linf")(0.3, lesson[0]).callbacks
     assert isinstance(callback, AdversarialTraining)
-    assert (callback.epsilon, callback.options["attack"], callback.options["steps"]) == (0.4, attack, 7)
+    assert callback.epsilon == 0.3
 
 
-def test_a_distilled_student_learns_the_teachers_soft_labels(samples, tmp_path):
-    fixed = train(Recipe(), samples)
-    recipe = make_recipe("distillation", 5.0, samples, lambda _name, _recipe: fixed, tmp_path)
-    images, scores = samples.images[:7], torch.randn(7, 10)
-    expected = -(fixed(images) / 5).softmax(1) * (scores / 5).log_softmax(1)
-    torch.testing.assert_close(recipe.loss(scores, images, samples.labels[:7]), expected.sum(1).mean())
+def test_a_distilled_network_has_a_teacher_of_its_temperature(lesson):
+    recipe = distilled(5.0, lesson[0])
+    ((name, hard),) = lesson[1]
+    assert name == "distillation-5"
+    scores, labels = torch.randn(4, 10), torch.arange(4)
+    own = nn.functional.cross_entropy(scores / 5, labels)
+    torch.testing.assert_close(hard.loss(scores, torch.rand(4, 1), labels), own)
+    assert recipe.loss(scores, lesson[0].samples.images[:4], labels) != own
 
 
-def test_the_radius_of_the_robust_teacher_is_the_papers_on_mnist(taught, tmp_path):
-    recipes = {}
-
-    def teach(name: str, recipe: Recipe) -> nn.Module:
-        recipes[name] = recipe
-        raise StopIteration
-
-    class Mnist:
-        images, labels = torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.long)
-
-    with pytest.raises(StopIteration):
-        make_recipe("interpretation-robust", 1.0, Mnist(), teach, Path(tmp_path))  # pyright: ignore[reportArgumentType]
-    assert recipes["robust"].callbacks[0].epsilon == pytest.approx(1.5)
+@pytest.mark.parametrize("robust", [False, True])
+def test_target_maps_are_those_of_a_plain_or_a_robust_teacher(robust, lesson):
+    recipe = interpreted(robust=robust, method="gradient", threshold=0.0)(2.0, lesson[0])
+    ((name, taught),) = lesson[1]
+    assert name == ("robust" if robust else "plain")
+    assert bool(taught.callbacks) is robust
+    assert recipe.maps is not None
+    assert recipe.maps.shape == lesson[0].samples.images.shape
+    (callback,) = recipe.callbacks
+    assert isinstance(callback, RegularizationCallback)
+    regularizer = callback.regularizer
+    assert isinstance(regularizer, InterpretationRegularizer)
+    assert (regularizer.direction, regularizer.magnitude) == (2.0, 0.1)

@@ -58,7 +58,7 @@ def test_another_configuration_is_refused_with_the_difference_once_something_is_
 
 def test_another_schema_is_refused(tmp_path, monkeypatch):
     open_folder(tmp_path, "study", CONFIG)
-    monkeypatch.setattr(_folder, "SCHEMA", 99)
+    monkeypatch.setitem(_folder.SCHEMAS, "study", 99)
     with pytest.raises(ValueError, match="expected 99"):
         open_folder(tmp_path, "study", CONFIG)
 
@@ -74,7 +74,7 @@ def test_difference_names_what_changed():
     old, new = make_config(), make_config(epochs=9, strengths=(0.0, 0.5))
     assert difference(old.as_dict(), old.as_dict()) == []
     assert difference(old.as_dict(), new.as_dict()) == [
-        "strengths: 0 0.01 0.03 0.1 0.3 1 3 there, 0 0.5 here",
         "epochs: 30 there, 9 here",
+        "strengths: 0 0.01 0.03 0.1 0.3 1 3 there, 0 0.5 here",
     ]
     assert difference({}, {"new": 1}) == ["new: absent there, 1 here"]
