@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study.compare._bracket import bracket
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
 from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure, run_scatter_figure
@@ -67,6 +68,7 @@ def write_runs_report(path: str | Path, runs: Sequence[Run]) -> None:
         failures=[_failures(run) for run in runs if len(run.errors)],
         tables=summary_tables(runs, summary),
         pictures=_pictures(runs, summary),
+        bracket=bracket(runs),
         classes=[(run.name, class_table(run, number)) for number, run in enumerate(runs, 1)],
         galleries=[(run.name, list(_galleries(run))) for run in runs if len(run.gallery.get("kind", ()))],
         settings=side_by_side("settings", "settings of every run", names, *settings(runs)),

@@ -71,12 +71,12 @@ def finite_pair(run: Run, name: str) -> tuple[Array, Array]:
     return a[kept], b[kept]
 
 
-def robust_accuracy(run: Run, eps: Array) -> pd.DataFrame:
+def robust_accuracy(run: Run, eps: Array, column: str = "distance") -> pd.DataFrame:
     """The share of samples that are predicted right and farther than each eps from another class, with 95 % bounds.
 
     Of a run without labels, the share farther than eps, whether right or not.
     """
-    distance = run.values("distance")
+    distance = run.values(column)
     counted, right = ~np.isnan(distance), np.ones(len(distance), dtype=bool)
     if run.labelled.any():
         counted, right = counted & run.labelled, run.correct
