@@ -13,7 +13,8 @@ from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecom
 from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
 from captum_alignment.metrics._linear_region import LinearRegion, linear_region
 from captum_alignment.metrics._linearity_profile import LinearityProfile, linearity_profile
-from captum_alignment.metrics._randomization import RandomizationCheck, randomization_check, rank_correlation
+from captum_alignment.metrics._randomization import RandomizationCheck, randomization_check
+from captum_alignment.metrics._rank_correlation import rank_correlation
 from captum_alignment.metrics._removal import remove_features
 
 if TYPE_CHECKING:
