@@ -4,6 +4,7 @@ Goals: medians of lower over upper of at least .85, .75 and .35 in l_inf on mnis
 .35 and .35 in l_2; mnist_kw certified at one distance in .2 s an image; l(x) of cifar_resnet20 in 1 s an image.
 """
 
+import itertools
 import math
 import sys
 
@@ -18,7 +19,7 @@ from captum_alignment.robust._certified_distance import Search
 from captum_alignment.robust._certified_relaxation import Relaxation
 
 
-def brackets(n, names=("mnist_mlp", "mnist_kw", "mnist_madry")):
+def brackets(n: int, names=("mnist_mlp", "mnist_kw", "mnist_madry")) -> list[list[object]]:
     rows = []
     for name in names:
         net, x = network(name), images(name, n)
@@ -39,7 +40,7 @@ def brackets(n, names=("mnist_mlp", "mnist_kw", "mnist_madry")):
     return rows
 
 
-def one_distance(n):
+def one_distance(n: int) -> list[list[object]]:
     """mnist_kw at l_inf .1, the distance it was trained for."""
     net, x = network("mnist_kw"), images("mnist_kw", n)
     certified = []
@@ -50,13 +51,13 @@ def one_distance(n):
             graph = trace(net, (sample,))
             label = int(net(sample).argmax())
             search = Search(Relaxation(graph, (sample.double(),), math.inf, (0, 1)), label, 1024)
-            certified.append(search.radius(0.1, (0, 0)) >= 0.1)
+            certified.append(search.radius(0.1, (0, 0))[0] >= 0.1)
 
     cost = effort(run)
     return [["mnist_kw", f"{sum(certified)} of {n}", f"{cost / n:.3f}"]]
 
 
-def regions(n):
+def regions(n: int) -> list[list[object]]:
     rows = []
     for name in ("mnist_mlp", "mnist_kw", "cifar_resnet20"):
         net, x = network(name), images(name, n)
@@ -64,6 +65,26 @@ def regions(n):
         cost = effort(lambda net=net, x=x, found=found: found.append(linear_region(net, x)))
         region = found[0]
         rows.append([name, n, f"{region.radius.median():.3g}", int(region.applies.sum()), f"{cost / n:.2f}"])
+    return rows
+
+
+def sizes() -> list[list[object]]:
+    """Perceptrons of 64 features: the cost against units, against layers and against classes."""
+    rows = []
+    for hidden, layers, classes in [
+        *((units, 2, 10) for units in (64, 256, 1024)),
+        *((128, layers, 10) for layers in (2, 4, 8)),
+        *((128, 2, classes) for classes in (10, 100, 1000)),
+    ]:
+        torch.manual_seed(0)
+        widths = [64, *[hidden] * layers]
+        parts = [part for a, b in itertools.pairwise(widths) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
+        net, x = torch.nn.Sequential(*parts, torch.nn.Linear(hidden, classes)).eval(), torch.rand(2, 64)
+        cost = {
+            level: effort(lambda net=net, x=x, level=level: certified_distance(net, x, effort=level)) / len(x)
+            for level in ("fast", "medium")
+        }
+        rows.append([hidden * layers, layers, classes, *(f"{value:.2f}" for value in cost.values())])
     return rows
 
 
@@ -75,4 +96,5 @@ if __name__ == "__main__":
     print(machine())
     table(["net", "certified at .1", "s / image"], one_distance(count))
     table(["net", "images", "median l(x)", "lemma 1 applies", "s / image"], regions(min(count, 5)))
+    table(["units", "layers", "classes", "fast, s / image", "medium, s / image"], sizes())
     table(["net", "norm", "effort", "images", "lower / upper", "lower > upper", "s / image"], brackets(count))

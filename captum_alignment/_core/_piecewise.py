@@ -47,6 +47,7 @@ class Affine:
         self, function: Callable[..., Any], arguments: Any, item: int | None, shapes: list[torch.Size]
     ) -> None:
         self._function, self._arguments, self._item = function, arguments, item
+        self.name = getattr(function, "__name__", str(function)).strip("_")
         self._magnitudes = map_tensors(lambda t: t.abs() if t.is_floating_point() else t, arguments)
         self._shapes = shapes
         self._pull: Callable[[Tensor], Tensors] | None = None
@@ -67,6 +68,15 @@ class Affine:
             moved = self._run(self._magnitudes, [*zeros[:i], radius, *zeros[i + 1 :]])
             parts.append((moved - at_zero).nan_to_num(nan=0.0).abs())  # a masked class is -inf - -inf
         return torch.stack(parts).sum(0)
+
+    def is_affine(self, generator: torch.Generator, device: torch.device) -> bool:
+        """Whether f(a) + f(b) = f(a + b) + f(0) at random points: whatever its arguments may ask of the function."""
+        a, b = ([torch.randn(s, generator=generator).double().to(device) for s in self._shapes] for _ in range(2))
+        points = [[u + v for u, v in zip(a, b, strict=True)], [torch.zeros_like(u) for u in a], a, b]
+        both, zero, one, other = (self(*point) for point in points)
+        size = one.abs() + other.abs() + zero.abs() + both.abs()
+        off = (one + other - both - zero).nan_to_num(nan=0.0).abs()  # a masked class is -inf - -inf
+        return bool((off <= 1e-9 * size.nan_to_num(posinf=0.0).amax()).all()) if size.numel() else True
 
     def pull(self, gradient: Tensor) -> Tensors:
         """The gradients (R, ...) of the parents, for R gradients of what is returned."""
@@ -122,10 +132,14 @@ class Piecewise:
     def relus(self) -> list[int]:
         return [i for i, node in enumerate(self.nodes) if node.is_relu]
 
-    def is_affine_in_input(self, index: int) -> bool:
-        """Whether no ReLU lies between the inputs and node ``index``."""
-        node = self.nodes[index]
-        return not node.is_relu and all(map(self.is_affine_in_input, node.parents))
+    def relus_below(self, index: int) -> list[int]:
+        """The ReLUs between the inputs and node ``index``."""
+        seen, left = set(), [index]
+        while left:
+            new = set(self.nodes[left.pop()].parents) - seen
+            seen |= new
+            left.extend(new)
+        return [i for i in sorted(seen) if self.nodes[i].is_relu]
 
     def pull(self, index: int, gradient: Tensor, through: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
         """Gradients (R, ...) of the inputs for R gradients at node ``index``.

@@ -1,7 +1,7 @@
 """Which torch functions are piecewise linear: those that are affine, and how the others are made of ReLUs."""
 
+import math
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_alignment._core._constants import Call
 from captum_alignment._core._piecewise import NotPiecewiseLinear
+from captum_alignment._core._piecewise_maxima import amax, largest, max_pool, maximum, minimum
 
 #: What does not look at values.
 FREE = {
@@ -28,14 +29,24 @@ JOINT = {
     *("repeat", "tile", "flip", "roll", "narrow", "select", "chunk", "split", "tensor_split", "unbind"),
     *("index_select", "getitem", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "ravel", "unfold", "t"),
     *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "sum", "mean", "constant_pad_nd"),
-    *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "where", "masked_fill", "interpolate", "upsample"),
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
 }
 #: Products: affine if one factor alone depends on the inputs; True where that must be the first argument.
 ONE_FACTOR = {
-    **dict.fromkeys(["mul", "multiply", "rmul", "matmul", "rmatmul", "mm", "bmm", "mv"], False),
+    **dict.fromkeys(["mul", "multiply", "rmul", "matmul", "rmatmul", "mm", "bmm", "mv", "einsum"], False),
     **dict.fromkeys(["div", "divide", "truediv", "true_divide", "linear"], True),
     **dict.fromkeys([f"conv{kind}{d}d" for kind in ("", "_transpose") for d in (1, 2, 3)], True),
+}
+_LINEAR = ("linear", "bilinear", "trilinear")
+#: Of functions that are affine with some of their arguments only: whether these are such.
+ALLOWED: dict[str, Callable[[Call], bool]] = {
+    "view": lambda call: not any(isinstance(a, torch.dtype) for a in (*call.args, *call.kwargs.values())),
+    **dict.fromkeys(["div", "divide", "true_divide"], lambda call: call.kwargs.get("rounding_mode") is None),
+    **dict.fromkeys(  # not bicubic, whose weights have both signs
+        ["interpolate", "upsample"],
+        lambda call: call.argument(3, "mode", "nearest") in {"nearest", "nearest-exact", "area", *_LINEAR},
+    ),
 }
 #: Change the dtype alone.
 RECAST = {"to", "float", "double", "half", "bfloat16", "type", "type_as"}
@@ -53,6 +64,8 @@ def _prelu(_: Any, call: Call) -> Tensor:
 
 
 def _clip(z: Tensor, low: Any, high: Any) -> Tensor:
+    low = None if isinstance(low, float) and low == -math.inf else low
+    high = None if isinstance(high, float) and high == math.inf else high
     if low is not None and high is not None and bool(torch.as_tensor(low > high).any()):
         raise NotPiecewiseLinear("forward_func: clips with a minimum above the maximum")
     below = z if low is None else (z - low).relu() + low
@@ -106,82 +119,6 @@ def _threshold(_: Any, call: Call) -> Tensor:
     return _clip(z, at, None)
 
 
-def _maximum(tracer: Any, call: Call) -> Tensor:
-    a, b = call.argument(0, "input"), call.argument(1, "other")
-    return tracer.relu_of(a - b) + b
-
-
-def _minimum(tracer: Any, call: Call) -> Tensor:
-    a, b = call.argument(0, "input"), call.argument(1, "other")
-    return a - tracer.relu_of(a - b)
-
-
-def _max(tracer: Any, call: Call) -> Tensor:
-    z, other = call.argument(0, "input"), call.argument(1, "other")
-    if isinstance(other, Tensor):
-        return _maximum(tracer, call)
-    if len(call.args) > 1 or call.kwargs.keys() - {"input"}:
-        raise NotPiecewiseLinear(f"forward_func: uses '{call.name}' over a dimension, with indices; expected amax")
-    return _tournament(tracer, z.reshape(-1))
-
-
-def _amax(tracer: Any, call: Call) -> Tensor:
-    z, dims, keep = call.argument(0, "input"), call.argument(1, "dim", ()), call.argument(2, "keepdim", False)
-    dims = [dims] if isinstance(dims, int) else list(dims) or list(range(z.ndim))
-    dims = sorted(d % z.ndim for d in dims)
-    result = _tournament(tracer, z.movedim(dims, list(range(len(dims)))).flatten(0, len(dims) - 1))
-    for d in dims if keep else ():
-        result = result.unsqueeze(d)
-    return result
-
-
-def _tournament(tracer: Any, candidates: Tensor) -> Tensor:
-    """The maximum along dimension 0, of pairs, of pairs of pairs, and so on."""
-    tracer.begin_maximum(candidates)
-    while len(candidates) > 1:
-        half = len(candidates) // 2
-        a, b = candidates[:half], candidates[half : 2 * half]
-        won = tracer.relu_of(a - b, inside=True) + b
-        candidates = won if len(candidates) % 2 == 0 else torch.cat([won, candidates[2 * half :]])
-    return candidates[0]
-
-
-def _max_pool(tracer: Any, call: Call) -> Tensor:
-    z, kernel, stride, padding, dilation = (
-        call.argument(i, name, default)
-        for i, (name, default) in enumerate(
-            [("input", None), ("kernel_size", None), ("stride", None), ("padding", 0), ("dilation", 1)]
-        )
-    )
-    if call.argument(6, "return_indices", False):
-        raise NotPiecewiseLinear(f"forward_func: uses '{call.name}' with indices")
-    d = int(call.name[-2])
-    kernel, stride, padding, dilation = (
-        [v] * d if isinstance(v, int) else list(v) * (d // len(v))
-        for v in (kernel, stride or kernel, padding, dilation)
-    )
-    out = call.map(torch.zeros_like).run().shape[-d:]
-    sizes = list(z.shape[-d:])
-    # For every offset in the window and every output, the position of the candidate; outside the image, a valid one.
-    lines = []
-    for axis in range(d):
-        at = torch.arange(out[axis])[None] * stride[axis] - padding[axis]
-        at = at + torch.arange(kernel[axis])[:, None] * dilation[axis]
-        valid = (at >= 0) & (at < sizes[axis])
-        inside = at.gather(0, valid.int().argmax(0, keepdim=True))
-        lines.append(torch.where(valid, at, inside))
-    places = []
-    for offsets in product(*(range(k) for k in kernel)):
-        place = torch.zeros((), dtype=torch.long)
-        for axis, offset in enumerate(offsets):
-            place = place.unsqueeze(-1) * sizes[axis] + lines[axis][offset]
-        places.append(place.flatten())
-    index = torch.stack(places).to(z.device)  # (window, outputs)
-    flat = z.flatten(-d)
-    candidates = flat[..., index].movedim(-2, 0)
-    return _tournament(tracer, candidates).unflatten(-1, tuple(out))
-
-
 def _batch_norm(_: Any, call: Call) -> Tensor:
     z = call.argument(0, "input")
     mean, variance, weight, bias = (
@@ -199,8 +136,25 @@ def _batch_norm(_: Any, call: Call) -> Tensor:
     return (z.double() * scale.reshape(broadcast) + shift.reshape(broadcast)).to(z.dtype)
 
 
+def _added_product(_: Any, call: Call) -> Tensor:
+    a, b = (call.argument(i, f"{'batch' if call.name == 'baddbmm' else 'mat'}{i}") for i in (1, 2))
+    return call.argument(0, "input") * call.kwargs.get("beta", 1) + (a @ b) * call.kwargs.get("alpha", 1)
+
+
+def _setitem(_: Any, call: Call) -> Tensor:
+    z, index, value = call.args
+    place = torch.full(z.shape, -1, device=z.device)  # where in ``value`` an entry comes from
+    slots = place[index]
+    if not slots.numel():
+        return z.clone()
+    place[index] = torch.arange(slots.numel(), device=z.device).reshape(slots.shape)
+    value = value if isinstance(value, Tensor) else torch.tensor(value, device=z.device)
+    value = value.to(z.dtype).broadcast_to(slots.shape).reshape(-1)
+    return torch.where(place < 0, z, value[place.clamp(min=0)])
+
+
 def _dropout(_: Any, call: Call) -> Tensor:
-    if call.argument(2, "training", call.name == "dropout"):
+    if call.argument(2, "training", call.kwargs.get("train", call.name != "alpha_dropout")):
         raise NotPiecewiseLinear(f"forward_func: uses '{call.name}' in training mode; expected eval mode")
     return call.argument(0, "input").clone()
 
@@ -226,12 +180,14 @@ REWRITES: dict[str, Callable[[Any, Call], Tensor]] = {
     **dict.fromkeys(["abs", "absolute"], _absolute),
     "softshrink": _softshrink,
     "threshold": _threshold,
-    **dict.fromkeys(["maximum", "fmax"], _maximum),
-    **dict.fromkeys(["minimum", "fmin"], _minimum),
-    "max": _max,
-    "amax": _amax,
-    **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d"], _max_pool),
+    **dict.fromkeys(["maximum", "fmax"], maximum),
+    **dict.fromkeys(["minimum", "fmin"], minimum),
+    "max": largest,
+    "amax": amax,
+    **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d"], max_pool),
     "batch_norm": _batch_norm,
+    **dict.fromkeys(["addmm", "baddbmm"], _added_product),
+    "setitem": _setitem,
     **dict.fromkeys(["dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"], _dropout),
     "pad": _pad,
 }

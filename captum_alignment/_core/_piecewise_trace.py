@@ -15,7 +15,7 @@ from captum_alignment._core._constants import Call, map_tensors, tensors_in
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, Tensors
 from captum_alignment._core._piecewise import Affine, Node, NotPiecewiseLinear, Piecewise, Slot
-from captum_alignment._core._piecewise_rules import FREE, JOINT, ONE_FACTOR, PROPERTIES, RECAST, REWRITES
+from captum_alignment._core._piecewise_rules import ALLOWED, FREE, JOINT, ONE_FACTOR, PROPERTIES, RECAST, REWRITES
 from captum_alignment._core._scores import run_scores
 
 #: Differences that are rounding, between the traced network in float64 and the model, as shares of the largest score.
@@ -62,6 +62,9 @@ def _check(network: Piecewise, forward_func: ForwardFunc, inputs: Tensors, args:
                 "forward_func: the functions that it was seen to call do not give its scores "
                 "(values from outside torch, or code that depends on the values?)"
             )
+    for node in network.nodes:
+        if node.affine is not None and not node.affine.is_affine(generator, inputs[0].device):
+            raise _refused(node.affine.name)
 
 
 class _Tracer(TorchFunctionMode):
@@ -71,6 +74,7 @@ class _Tracer(TorchFunctionMode):
         super().__init__()
         self.network = Piecewise()
         self._known: dict[int, tuple[Tensor, int, int]] = {}  # the tensor is kept, or its id would be given again
+        self._storages: set[int] = set()
 
     def add(self, tensor: Tensor, node: Node) -> int:
         self.network.nodes.append(node)
@@ -80,10 +84,10 @@ class _Tracer(TorchFunctionMode):
     def node(self, tensor: Tensor) -> int | None:
         """The node whose value ``tensor`` is; None for a constant."""
         if id(tensor) not in self._known:
-            if tensor.requires_grad and not tensor.is_leaf:
+            if (tensor.requires_grad and not tensor.is_leaf) or _storage(tensor) in self._storages:
                 raise NotPiecewiseLinear(
                     "forward_func: computes something that depends on inputs or parameters in a way that is not seen "
-                    "(TorchScript, a custom autograd function or tensors made outside?)"
+                    "(TorchScript, a custom autograd function, tensors or parameters made outside?)"
                 )
             return None
         _, node, version = self._known[id(tensor)]
@@ -116,7 +120,8 @@ class _Tracer(TorchFunctionMode):
         call = Call(func, args, kwargs or {})
         if _property(call) in PROPERTIES or call.name in FREE:
             return call.run()
-        if all(self.node(t) is None for t in call.tensors()):
+        recast = call.name in RECAST and self.node(call.args[0]) is None  # by the dtype of what is known
+        if recast or all(self.node(t) is None for t in call.tensors()):
             with torch.no_grad():  # of what does not require grad, constants can be told from what is unseen
                 return call.run()
         if isinstance(func, (OpOverload, OpOverloadPacket)) or call.kwargs.get("out") is not None:
@@ -127,6 +132,8 @@ class _Tracer(TorchFunctionMode):
         if self.node(target) is None or target.is_inference():
             raise _refused(f"{call.name}' in place on a tensor that does not depend on the inputs, '{call.name}")
         result = self._apply(_out_of_place(call))
+        if result.shape != target.shape:
+            raise _refused(f"{call.name}' in place, '{call.name}")
         with torch.no_grad():
             target.copy_(result)
         self._learn(target, self._known[id(result)][1])
@@ -134,6 +141,8 @@ class _Tracer(TorchFunctionMode):
 
     def _apply(self, call: Call) -> Any:
         name = _property(call) or call.name
+        if name in ALLOWED and not ALLOWED[name](call):
+            raise _refused(f"{name}' with such arguments, '{name}")
         if name == "relu":
             return self._relu(call.argument(0, "input"))
         if name in REWRITES:
@@ -141,18 +150,25 @@ class _Tracer(TorchFunctionMode):
                 result = REWRITES[name](self, call)
         elif name in RECAST:
             result = call.run()
-            if not result.is_floating_point():
-                raise _refused(f"{name}' to {result.dtype}, '{name}")
-            return self._affine(Call(torch.clone, (call.args[0],), {}), result)
-        elif name in JOINT or (name in ONE_FACTOR and self._has_one_factor(call)):
+            if isinstance(result, Tensor):
+                result = self._affine(Call(torch.clone, (call.args[0],), {}), result)
+            elif not isinstance(result, str):  # the name of the type; a number would be what code can depend on
+                raise _refused(name)
+        elif name in JOINT:
             result = self._affine(call, call.run())
+        elif name in ONE_FACTOR and self._has_one_factor(call):
+            result = call.run()
+            known = [t for t in call.tensors() if self.node(t) is not None]
+            if all(bool(t.isfinite().all()) for t in known) and not bool(result.isfinite().all()):
+                raise NotPiecewiseLinear(
+                    f"forward_func: uses '{name}' with a factor or divisor that is not finite or 0"
+                )
+            result = self._affine(call, result)
         else:
             raise _refused(name)
         return result
 
     def _affine(self, call: Call, result: Any) -> Any:
-        if call.name == "view" and any(isinstance(a, torch.dtype) for a in (*call.args, *call.kwargs.values())):
-            raise _refused("view' of the bits as another dtype, '")
         parents: list[int] = []
 
         def slot(tensor: Tensor) -> Any:
@@ -167,6 +183,8 @@ class _Tracer(TorchFunctionMode):
         shapes = [self.network.nodes[p].shape for p in parents]
         several = not isinstance(result, Tensor)
         for i, tensor in enumerate(result if several else [result]):
+            if not tensor.is_floating_point():
+                raise _refused(f"{call.name}' to {tensor.dtype}, '{call.name}")
             if id(tensor) in self._known:  # a reshape that changed nothing returns its argument
                 continue
             function = Tensor.reshape if call.name == "view" else call.func  # other layouts in memory than the model's
@@ -176,15 +194,21 @@ class _Tracer(TorchFunctionMode):
 
     def _has_one_factor(self, call: Call) -> bool:
         """Whether just one factor depends on the inputs, and no divisor."""
-        where = [i for i, a in enumerate(call.args) if any(self.node(t) is not None for t in tensors_in(a))]
-        named = any(self.node(t) is not None for t in tensors_in(call.kwargs) if not t.is_leaf or t.requires_grad)
+        where = [i for i, a in enumerate(call.args) for t in tensors_in(a) if self.node(t) is not None]
+        named = any(self.node(t) is not None for t in tensors_in(call.kwargs))
         first = ONE_FACTOR[call.name]
-        if call.kwargs.get("rounding_mode") is not None:
-            return False
         return not named and len(where) == 1 and (not first or where == [0])
 
     def _learn(self, tensor: Tensor, node: int) -> None:
         self._known[id(tensor)] = (tensor, node, _version(tensor))
+        if pointer := _storage(tensor):
+            self._storages.add(pointer)
+
+
+def _storage(tensor: Tensor) -> int:
+    """Where the values of ``tensor`` lie; 0 where that is not one place."""
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
 
 
 def _version(tensor: Tensor) -> int:
@@ -200,7 +224,7 @@ def _property(call: Call) -> str | None:
 
 def _is_in_place(call: Call) -> bool:
     name = getattr(call.func, "__name__", "")
-    if name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.startswith("__")):
+    if name in _IN_PLACE_OPERATORS or name == "__setitem__" or (name.endswith("_") and not name.startswith("__")):
         return True
     place = {"relu": 1, "relu6": 1, "leaky_relu": 2, "hardtanh": 3, "dropout": 3, "threshold": 3, "hardsigmoid": 1}
     return bool(call.argument(place.get(call.name, 99), "inplace", False))
@@ -208,6 +232,8 @@ def _is_in_place(call: Call) -> bool:
 
 def _out_of_place(call: Call) -> Call:
     name = getattr(call.func, "__name__", "")
+    if name == "__setitem__":
+        return call
     if name in _IN_PLACE_OPERATORS or name.endswith("_"):
         plain = getattr(Tensor, _IN_PLACE_OPERATORS.get(name, name.rstrip("_")), None)
         if plain is None:

@@ -19,6 +19,10 @@ class Ball:
         low, high = bounds or (-math.inf, math.inf)
         self._low, self._high = (low - x).clamp(max=0), (high - x).clamp(min=0)
 
+    def reach(self) -> float:
+        """The distance beyond which the ball grows no more."""
+        return float(torch.linalg.vector_norm(torch.maximum(-self._low, self._high), self._norm)) * (1 + 1e-9)
+
     def box(self, eps: float) -> tuple[Tensor, Tensor]:
         """The least and the largest d of every feature."""
         return self._low.clamp(min=-eps), self._high.clamp(max=eps)

@@ -20,7 +20,9 @@ _EFFORTS = {"fast": (0, 0), "medium": (20, 0), "thorough": (20, 10)}
 #: Rows that run through the network at a time.
 _ROWS = 1024
 #: The search ends where certified and not certified differ by this share, or after that many distances.
-_CLOSE, _MOST = 0.02, 25
+_CLOSE, _MOST = 0.01, 25
+#: Without bounds, nothing is certified beyond.
+_FARTHEST = 1e12
 
 
 def certified_distance(
@@ -56,7 +58,7 @@ def certified_distance(
 
     Returns:
         (N,) float64: no point nearer than this has another class. 0 where the class to leave is not predicted; inf
-        where none can be reached.
+        where none lies within the bounds.
 
     Raises:
         NotPiecewiseLinear: a `ValueError` that names an operation that is not known to be piecewise linear.
@@ -137,26 +139,30 @@ class Search:
 
     def run(self, steps: tuple[int, int], *, coarse: bool = False) -> None:
         """Distances between what is certified and what is not, until the two are close."""
-        failed = math.inf
-        eps = self.certified * 1.2 if self.certified else self._linearized()
-        if not math.isfinite(eps):
-            eps = 1.0
+        close, most = 0.1 if coarse else _CLOSE, min(self.relaxation.ball.reach(), _FARTHEST)
+        good, bad = (0.0, float(self.gap.min())), (math.inf, -math.inf)  # distances and the least lead there
+        eps = min(self.certified * 1.2 if self.certified else self._linearized(), most)
         for _ in range(_MOST):
-            radius = self.radius(eps, steps)
+            radius, lead = self.radius(eps, steps)
             self.certified = max(self.certified, radius)
-            if radius >= eps:
-                if eps > 1e12:
-                    self.certified = math.inf
-                    return
-                eps = min(eps * (2 if failed == math.inf else 1e300), (eps + failed) / 2)
-            else:
-                failed = eps
-                eps = (self.certified + failed) / 2 if self.certified > failed / 16 else failed / 6
-            if failed - self.certified <= (0.1 if coarse else _CLOSE) * self.certified or eps < 1e-30:
+            if lead > 0 and eps >= most:
+                self.certified = math.inf if most < _FARTHEST else most
                 return
+            good, bad = ((eps, lead), bad) if lead > 0 else (good, (eps, lead))
+            if bad[0] - self.certified <= close * self.certified or bad[0] < 1e-30:
+                return
+            if math.isinf(bad[0]):
+                eps = min(eps * 2, most)
+                continue
+            chord = good[0] + (bad[0] - good[0]) * good[1] / (good[1] - bad[1])
+            least, width = self.certified, bad[0] - self.certified
+            eps = min(max(chord * (1 + close / 2), least + 0.1 * width), bad[0] - 0.1 * width)
 
-    def radius(self, eps: float, steps: tuple[int, int]) -> float:
-        """A radius up to ``eps`` that the relaxation for ``eps`` certifies: it holds in every smaller ball too."""
+    def radius(self, eps: float, steps: tuple[int, int]) -> tuple[float, float]:
+        """A radius up to ``eps`` that the relaxation for ``eps`` certifies, and the least lead over a rival at ``eps``.
+
+        What holds in the ball holds in every smaller one.
+        """
         relaxation = self.relaxation
         relaxation.enclose(eps, steps[1], self.rows)
         with torch.no_grad():
@@ -166,16 +172,19 @@ class Search:
             ]
         a, lost = (torch.cat(part) for part in zip(*parts, strict=True))
         left = self.gap - lost
-        if bool((left + relaxation.ball.least(a, eps) > 0).all()):
-            return eps
+
+        def lead(eps: float) -> float:
+            return float((left + relaxation.ball.least(a, eps)).nan_to_num(nan=-torch.inf).min())
+
+        if (at_eps := lead(eps)) > 0:
+            return eps, at_eps
         low, high = 0.0, eps
         if bool((left <= 0).any()):
-            return 0.0
+            return 0.0, at_eps
         for _ in range(40):
             middle = (low + high) / 2
-            certified = bool((left + relaxation.ball.least(a, middle) > 0).all())
-            low, high = (middle, high) if certified else (low, middle)
-        return low
+            low, high = (middle, high) if lead(middle) > 0 else (low, middle)
+        return low, at_eps
 
     def _linearized(self) -> float:
         """A quarter of about rho~: where to start."""
@@ -185,5 +194,5 @@ class Search:
                 network.output, self.coefficients, lambda i, g: g * (values[network.nodes[i].parents[0]] > 0)
             )
             a = torch.cat([part.flatten(1) for part in found], 1)
-            slope = -self.relaxation.ball.least(a, 1e-3) / 1e-3
+            slope = self.relaxation.ball.least(a, 1e-3).abs() / 1e-3
         return float((self.gap / slope).nan_to_num(nan=torch.inf).min()) / 4

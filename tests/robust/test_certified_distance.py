@@ -83,7 +83,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**31), PARTS, st.sampled_from(NORMS), st.booleans(), st.sampled_from(EFFORTS))
 def test_no_point_inside_has_another_class(seed, parts, norm, bounded, effort):
     net = Random(seed, parts)
@@ -184,6 +184,30 @@ def test_tuples_and_extras():
     assert (radius > 0).all()
 
 
+def far(x):
+    return torch.stack([1 + 1e-14 * x.sum(1), 0 * x[:, 0]], 1)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_infinity_only_where_the_bounds_leave_no_adversarial(norm):
+    x = torch.rand(2, 3).double()
+    assert certified_distance(far, x, norm=norm, bounds=(0, 1)).isinf().all()
+    assert (certified_distance(far, x, norm=norm) <= 1.01e14).all()  # where the border is, and not inf
+    assert (certified_distance(far, x, norm=norm) >= 1e11).all()
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    nn.init.zeros_(net[2].weight)
+    assert certified_distance(net, x, norm=norm, bounds=(0, 1)).isinf().all()
+
+
+def test_nothing_is_certified_where_values_are_not_numbers():
+    def scores(x):
+        hidden = (x + torch.tensor([math.inf, 0, -math.inf])).relu()
+        return torch.stack([x.sum(1) + 1, (hidden[:, 0] - hidden[:, 0]).relu() + x[:, 1]], 1)
+
+    with pytest.raises(NotPiecewiseLinear, match="do not give its scores"):
+        certified_distance(scores, torch.rand(1, 3).double())
+
+
 def test_zero_where_the_class_to_leave_is_not_predicted():
     net, x = mlp(), torch.rand(4, 6).double()
     labels = net(x).argmax(1)
@@ -261,7 +285,7 @@ def test_bad_input():
 @pytest.mark.parametrize("name", ["mnist_mlp", "mnist_kw"])
 @pytest.mark.parametrize("norm", [2, math.inf])
 def test_below_the_attacks_on_real_networks(zoo, mnist, name, norm):
-    net, x = zoo.load(name), mnist[0][:2]
+    net, x = zoo.load(name), mnist[0][:1]
     lower = certified_distance(net, x, norm=norm, bounds=(0, 1), effort="fast")
     upper = adversarial_distance(net, x, norm=norm).distance
     assert (lower <= upper).all()

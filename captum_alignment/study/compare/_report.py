@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study.compare._bracket import bracket
 from captum_alignment.study.compare._coordinates import is_study, runs_in
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
@@ -84,6 +85,7 @@ def page_of_runs(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Se
         "failures": [_failures(run) for run in runs if len(run.errors)],
         "tables": summary_tables(runs, summary, groups),
         "pictures": _pictures(shown, drawn, groups),
+        "bracket": bracket(runs),
         "classes": [(run.name, class_table(run, number)) for number, run in enumerate(shown, 1)],
         "galleries": [(run.name, list(_galleries(run))) for run in shown if len(run.gallery.get("kind", ()))],
         "settings": side_by_side("settings", "settings of every run", names, *settings(shown)),

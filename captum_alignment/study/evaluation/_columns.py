@@ -91,6 +91,13 @@ COLUMNS = pa.schema(
             unit="distance",
             prefix=BY_ATTACK,
         ),
+        _column(
+            "lower_bound",
+            "a certified lower bound of ρ within the bounds: no adversarial is nearer; NaN where it is not asked for",
+            unit="distance",
+        ),
+        _column("linear_region", "l, the radius on which the scores are affine, in free space", unit="distance"),
+        _column("lemma_1", "1 where l reaches ρ̃, so that ρ = ρ̃ in free space; else 0", unit=""),
         _column(INPUT, "what the input contributes to the margin", unit="score"),
         _column(f"{BIAS}NAME", "what this additive term contributes to the margin", unit="score", prefix=BIAS),
         _column(

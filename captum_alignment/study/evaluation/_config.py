@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+EFFORTS = ("fast", "medium", "thorough")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -22,6 +23,14 @@ class EvaluationConfig:
     norm: float = field(default=2, metadata={"help": "of perturbations: 1, 2 or inf", "metavar": "P"})
     bounds: tuple[float, float] = field(
         default=(0, 1), metadata={"help": "the least and the greatest value of an image", "metavar": "X"}
+    )
+    certify: str | None = field(
+        default=None,
+        metadata={
+            "help": "bounds of ρ from below, for piecewise linear networks, with an effort: fast, medium, thorough",
+            "metavar": "EFFORT",
+            "none": "none",
+        },
     )
     candidates: int | None = field(
         default=None, metadata={"help": "search only that many rivals", "metavar": "N", "none": "all"}
@@ -57,6 +66,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.norm not in (1, 2, math.inf):
             raise ValueError(f"norm: got {self.norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
+        if self.certify not in (None, *EFFORTS):
+            raise ValueError(f"certify: got {self.certify!r}, expected {', '.join(EFFORTS)} or None")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: got {self.precision!r}, expected {', '.join(PRECISIONS)}")
         if self.part_size is not None and self.part_size < 1:

@@ -35,6 +35,7 @@ def evaluate(
     attacks: Any = "fast",
     norm: float = 2,
     bounds: tuple[float, float] = (0, 1),
+    certify: str | None = None,
     candidates: int | None = None,
     subset: int | None = None,
     seed: int = 0,
@@ -63,6 +64,8 @@ def evaluate(
         out: folder, new, empty, or of this evaluation; None keeps the records in memory.
         attacks: as in `adversarial_distance`: names, ``FILE.py:NAME``, attacks.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
+        certify: the effort of `certified_distance`, "fast", "medium" or "thorough", for bounds of rho from below, and
+            the radius of the linear region; None is none. A network that cannot be certified is measured without.
         subset: so many samples, drawn without replacement by ``seed``; None is all.
         part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. So many are each
             other's chance level of alignment, far apart in the data set, whatever the parts and the processes.
@@ -89,6 +92,7 @@ def evaluate(
         attacks=attacks,
         norm=norm,
         bounds=bounds,
+        certify=certify,
         candidates=candidates,
         subset=subset,
         seed=seed,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import LinearAnalysis, homogeneous_decomposition, linearity_profile
+from captum_alignment.study.evaluation._certify import lower_bounds
 from captum_alignment.study.evaluation._columns import BACK, BIAS, BY_ATTACK, FORWARD, INPUT, RESIDUAL
 from captum_alignment.study.evaluation._config import EvaluationConfig
 
@@ -18,7 +19,8 @@ def measure(model: Any, images: Tensor, config: EvaluationConfig) -> tuple[pd.Da
 
     Returns:
         A table: prediction, the scalars of `linear_analysis`, distance (the smallest, refined; inf where no attack
-        succeeded), attack (whose it is), distance_<attack> (verified, unrefined), and what `explain` adds.
+        succeeded), attack (whose it is), distance_<attack> (verified, unrefined), and what `explain` and, where asked
+        for, `lower_bounds` add.
         The maps: gradient, binarized_gradient, adversarial.
     """
     analysis = linear_analysis(model, images, norm=config.norm, candidates=config.candidates)
@@ -28,13 +30,17 @@ def measure(model: Any, images: Tensor, config: EvaluationConfig) -> tuple[pd.Da
         found = adversarial_distance(model, images, attacks=config.attacks, norm=config.norm, bounds=config.bounds)
     distances = found.to_dataframe().rename(columns={name: f"{BY_ATTACK}{name}" for name in found.names})
     explained = explain(model, images, analysis, found.adversarials, norm=config.norm)
-    table = pd.concat([analysis.to_dataframe(), distances, explained], axis=1).rename(columns={"target": "prediction"})
+    below = [lower_bounds(model, images, config)] if config.certify else []
+    table = pd.concat([analysis.to_dataframe(), distances, *below, explained], axis=1)
+    table = table.rename(columns={"target": "prediction"})
     maps = {
         "gradient": analysis.gradient,
         "binarized_gradient": analysis.binarized_gradient,
         "adversarial": found.adversarials,
     }
-    return table, {name: tensor.detach().cpu() for name, tensor in maps.items()}
+    return table.rename(columns={"target": "prediction"}), {
+        name: tensor.detach().cpu() for name, tensor in maps.items()
+    }
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.evaluation._attacks import describe_attacks
+from captum_alignment.study.evaluation._certify import refusal
 from captum_alignment.study.evaluation._config import EvaluationConfig
 from captum_alignment.study.load import Autocast, Sample, Samples
 from captum_alignment.study.store import state_hash
@@ -92,6 +93,10 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
         "seed": config.seed,
         "part size": size,
     }
+    if config.certify:
+        refused = refusal(runner, like)
+        manifest |= {"certify": config.certify} | ({"refused": refused} if refused else {})
+        resolved = replace(resolved, certify=None if refused else config.certify)
     return Plan(runner, samples, resolved, indices, parts, groups, classes, like, manifest)
 
 
