@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from captum_alignment.study.load._factories import call_factory, did_you_mean, parse_factory, reason
-from captum_alignment.study.load._sources import Arrays, Files, Fitted, channels_first
+from captum_alignment.study.load._fitted import Fitted
+from captum_alignment.study.load._sources import Arrays, Files, channels_first
 from captum_alignment.study.load._splits import TORCHVISION, class_names, digits, open_torchvision
 
 _NAMES = ("digits", *TORCHVISION)
@@ -31,6 +32,7 @@ def load_dataset(
     split: str = "test",
     resize: int | None = None,
     crop: int | None = None,
+    interpolation: str | None = None,
     download: bool = False,
 ) -> Any:
     """The map-style data set that ``spec`` names: ``[i]`` is (image, label), or the image where there are no labels.
@@ -49,7 +51,9 @@ def load_dataset(
             makes one, also called with literal arguments.
         root: where torchvision's data sets lie.
         split: "test" or "train", where the source has both.
-        resize, crop: shorter side and centre crop in pixels; None leaves the images as they are.
+        resize, crop: shorter side and centre crop in pixels; None leaves the images as they are. Those of a
+            `LoadedModel` bring its weights' own interpolation with them.
+        interpolation: "nearest", "bilinear" or "bicubic"; None is that of ``resize``, or bilinear.
         download: let torchvision fetch what is not under ``root``.
 
     Raises:
@@ -64,7 +68,7 @@ def load_dataset(
     dataset, has_splits = _open(spec, None if root is None else Path(root).expanduser(), split, download)
     if split != "test" and not has_splits:
         raise ValueError(f"--split: got {split!r} for {spec}, which is one whole; name the training samples by --data")
-    return dataset if resize is None and crop is None else Fitted(dataset, resize, crop)
+    return dataset if resize is None and crop is None else Fitted(dataset, resize, crop, interpolation)
 
 
 def _open(spec: str, root: Path | None, split: str, download: bool) -> tuple[Any, bool]:

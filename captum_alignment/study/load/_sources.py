@@ -1,4 +1,4 @@
-"""Map-style data sets of images in memory, in files, and resized ones."""
+"""Map-style data sets of images in memory and in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,34 +52,6 @@ class Files(Dataset[Any]):
         return image if self.labels is None else (image, self.labels[index])
 
 
-class Fitted(Dataset[Any]):
-    """``dataset`` with its images resized (shorter side, pixels) and cropped to the square in the middle.
-
-    Raises:
-        ValueError: sizes below 1, a crop larger than what resizing leaves; for one sample, an image too small to crop.
-    """
-
-    def __init__(self, dataset: Any, resize: int | None = None, crop: int | None = None) -> None:
-        for name, value in (("resize", resize), ("crop", crop)):
-            if value is not None and value < 1:
-                raise ValueError(f"--{name}: got {value}, expected at least 1 pixel")
-        if resize is not None and crop is not None and crop > resize:
-            raise ValueError(f"--crop: got {crop}, expected at most {resize}, the shorter side after --resize")
-        self.dataset, self.resize, self.crop = dataset, resize, crop
-        for name in ("ids", "classes"):
-            if hasattr(dataset, name):
-                setattr(self, name, getattr(dataset, name))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        sample = self.dataset[index]
-        if isinstance(sample, (tuple, list)):
-            return (_fit(sample[0], self.resize, self.crop), *sample[1:])
-        return _fit(sample, self.resize, self.crop)
-
-
 def open_image(path: Path) -> Any:
     """An image file as an RGB PIL image; with 16 bits or floating values as float32 (3, H, W), in [0, 1].
 
@@ -114,20 +86,3 @@ def channels_first(images: np.ndarray, what: str) -> np.ndarray:
             + (", one of them only" if first else "")
         )
     return images if first else images.transpose(0, 3, 1, 2)
-
-
-def _fit(image: Any, resize: int | None, crop: int | None) -> Any:
-    from torchvision.transforms.v2 import functional as transforms  # noqa: PLC0415 - needed for this only
-
-    if isinstance(image, np.ndarray):
-        image = torch.from_numpy(channels_first(image[None], "the image")[0])
-    elif isinstance(image, Tensor) and image.ndim == 2:
-        image = image[None]
-    if resize is not None:
-        image = transforms.resize(image, [resize])
-    if crop is not None:
-        height, width = transforms.get_size(image)
-        if min(height, width) < crop:
-            raise ValueError(f"--crop: got {crop}, but the image has {height} x {width} pixels; --resize enlarges it")
-        image = transforms.center_crop(image, [crop])
-    return image
