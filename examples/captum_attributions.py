@@ -17,7 +17,9 @@ maps = {
     "Saliency, absolute": Saliency(net).attribute(images, target=predicted),
     "IntegratedGradients": IntegratedGradients(net, multiply_by_inputs=False).attribute(images, target=predicted),
     "LinearizedRobustness": LinearizedRobustness(net).attribute(images),
-    "the same in a NoiseTunnel": NoiseTunnel(LinearizedRobustness(net)).attribute(images, stdevs=0.1, nt_samples=10),
+    "the same in a NoiseTunnel": NoiseTunnel(LinearizedRobustness(net)).attribute(
+        images, stdevs=0.1, nt_samples=10, target=predicted
+    ),
 }
 print(f"{'medians':<28}{'alignment':>10}{'by chance':>10}{'rank':>7}")
 for name, attributions in maps.items():
