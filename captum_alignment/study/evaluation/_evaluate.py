@@ -58,7 +58,8 @@ def evaluate(
             (N, C, H, W); its input normalisation inside. For a Hugging Face classifier, ``Logits(model)``.
         dataset: ``dataset[i]`` is an image or (image, label), i from 0 to len - 1: PIL images, uint8 arrays or tensors,
             or floating ones inside ``bounds``, all of one shape. ``dataset.classes`` and ``dataset.ids`` name classes
-            and samples where they are there.
+            and samples where they are there. Also a pair (x, y) of arrays, a `DataLoader`, rows with ``image`` and
+            ``label``, and `Features`, which are no images.
         out: folder, new, empty, or of this evaluation; None keeps the records in memory.
         attacks: as in `adversarial_distance`, or names out of gradient, deepfool, ddn, carlini-wagner.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.

@@ -72,7 +72,7 @@ def make_plan(
     samples.shape = tuple(like.shape[1:])
     classes = _try(runner, like)
     size = _checked_size(part_size, like.numel())
-    names = getattr(dataset, "classes", None)
+    names = samples.classes
     config = {
         "model": getattr(model, "__qualname__", type(model).__qualname__),
         "weights": state_hash(model.state_dict()) if isinstance(model, nn.Module) else "unknown (a function)",

@@ -1,13 +1,14 @@
 """What the user names, loaded: models, data sets and devices, each failure one sentence that says what was expected.
 
 `load_model` and `load_dataset` take the specifications of the command line; `Split` holds images in memory, `Samples`
-reads those of any data set one by one.
+reads those of any data set one by one, in whatever form `as_dataset` takes.
 """
 
 from captum_alignment.study.load._adapters import Autocast, Logits, evaluation_mode
 from captum_alignment.study.load._datasets import load_dataset
 from captum_alignment.study.load._device import as_device
 from captum_alignment.study.load._factories import did_you_mean, short_name
+from captum_alignment.study.load._given import Features, as_dataset
 from captum_alignment.study.load._models import LoadedModel, load_model
 from captum_alignment.study.load._samples import Sample, Samples
 from captum_alignment.study.load._splits import Data, Split, as_split, drawn, load_data, split_hash
@@ -15,11 +16,13 @@ from captum_alignment.study.load._splits import Data, Split, as_split, drawn, lo
 __all__ = [
     "Autocast",
     "Data",
+    "Features",
     "LoadedModel",
     "Logits",
     "Sample",
     "Samples",
     "Split",
+    "as_dataset",
     "as_device",
     "as_split",
     "did_you_mean",

@@ -2,22 +2,24 @@
 
 import os
 import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from captum_alignment.study.load._factories import call_factory, did_you_mean, parse_factory, reason
 from captum_alignment.study.load._fitted import Fitted
+from captum_alignment.study.load._given import as_dataset
+from captum_alignment.study.load._hugging_face import open_hugging_face
+from captum_alignment.study.load._npz import open_npz
 from captum_alignment.study.load._sources import Arrays, Files, channels_first
 from captum_alignment.study.load._splits import TORCHVISION, class_names, digits, open_torchvision
 
 _NAMES = ("digits", *TORCHVISION)
-_FORMS = f"{', '.join(_NAMES)}, imagefolder:PATH, npz:FILE, path/file.py:factory or package.module:factory"
+_FORMS = f"{', '.join(_NAMES)}, imagefolder:PATH, npz:FILE, hf:NAME, path/file.py:factory or package.module:factory"
 _SPLITS = ("test", "train")
 #: Images that torchvision's list leaves out.
 _MORE_ENDINGS = (".gif", ".jfif")
@@ -45,12 +47,12 @@ def load_dataset(
         spec: ``digits`` (500 held out of 1797); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, ``imagenet``
             as torchvision lays them out; ``imagefolder:PATH``: one folder per class, labels number their sorted names,
             or images that lie directly in PATH, which have no labels (hidden folders and files are left
-            out, with a warning); ``npz:FILE``: arrays ``x`` or
-            ``images``, (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floating, and where they are known ``y`` or
-            ``labels`` (N,) and ``ids`` (N,); ``path/file.py:factory`` or ``package.module:factory``, a data set or what
-            makes one, also called with literal arguments.
+            out, with a warning); ``npz:FILE``, as `open_npz` says; ``hf:NAME`` or ``hf:NAME:CONFIGURATION``, Hugging
+            Face's, from the local cache, a folder, or fetched, with ``image`` (or ``img``) and ``label``;
+            ``path/file.py:factory`` or ``package.module:factory``, a data set, loader or pair of arrays, or what makes
+            one, also called with literal arguments.
         root: where torchvision's data sets lie.
-        split: "test" or "train", where the source has both.
+        split: "test" or "train", where the source has both; for Hugging Face any that it has.
         resize, crop: shorter side and centre crop in pixels; None leaves the images as they are. Those of a
             `LoadedModel` bring its weights' own interpolation with them.
         interpolation: "nearest", "bilinear" or "bicubic"; None is that of ``resize``, or bilinear.
@@ -63,7 +65,7 @@ def load_dataset(
         ModuleNotFoundError: no such module, or scikit-learn is not installed.
         ConnectionError: data that could not be downloaded.
     """
-    if split not in _SPLITS:
+    if split not in _SPLITS and not spec.strip().lower().startswith("hf:"):
         raise ValueError(f"--split: got {split!r}, expected test or train")
     dataset, has_splits = _open(spec, None if root is None else Path(root).expanduser(), split, download)
     if split != "test" and not has_splits:
@@ -86,7 +88,9 @@ def _open(spec: str, root: Path | None, split: str, download: bool) -> tuple[Any
     if kind == "imagefolder":
         return _image_folder(rest), False
     if kind == "npz":
-        return _npz(rest), False
+        return open_npz(rest), False
+    if kind == "hf":
+        return as_dataset(open_hugging_face(rest.strip(), split, download=download)), True
     if not colon:
         raise ValueError(f"--data: got {spec!r}, expected {_FORMS}{did_you_mean(spec.lower(), _NAMES)}")
     return _own(spec), False
@@ -162,51 +166,16 @@ def _say_skipped(folder: Path, skipped: Sequence[str]) -> None:
         )
 
 
-def _npz(text: str) -> Arrays:
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"--data: no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"--data: {path} is no npz file, or a damaged one; expected that of numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            names = content.files
-            images, labels, ids = (_first(content, keys) for keys in (("x", "images"), ("y", "labels"), ("ids",)))
-    except Exception as error:  # zip, zlib and numpy have their own ways to say that a file is damaged
-        raise ValueError(f"--data: {path} cannot be read as npz ({reason(error)})") from error
-    if images is None:
-        raise ValueError(f"--data: {path} holds {', '.join(names) or 'nothing'}, expected an array x or images")
-    what = f"images of {path}"
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise ValueError(f"--data: {what}: {images.dtype}, expected uint8, or floating in [0, 1]")
-    if not len(images):
-        raise ValueError(f"--data: {path} holds no images")
-    for name, array in (("labels", labels), ("ids", ids)):
-        if array is not None and array.shape != (len(images),):
-            raise ValueError(f"--data: {name} of {path}: shape {array.shape}, expected ({len(images)},)")
-    if labels is not None and labels.dtype.kind not in "iu":
-        raise ValueError(f"--data: labels of {path}: {labels.dtype}, expected integers")
-    return Arrays(
-        torch.from_numpy(channels_first(images, what)),
-        None if labels is None else torch.from_numpy(labels.astype(np.int64)),
-        ids=None if ids is None else [str(value) for value in ids],
-    )
-
-
-def _first(content: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((content[key] for key in keys if key in content), None)
-
-
 def _own(spec: str) -> Any:
     factory = parse_factory(spec, "--data")
-    made: Any = call_factory(factory, "--data", ready=Dataset)
+    made: Any = call_factory(factory, "--data", ready=(Dataset, Sized))
     label = f"--data: {factory.name}() of {factory.source} returned an object of type {type(made).__name__}"
-    if isinstance(made, (IterableDataset, Mapping, str)) or not hasattr(made, "__getitem__"):
-        raise TypeError(f"{label}, expected a map-style torch.utils.data.Dataset: made[i] and len(made)")
     try:
-        length = len(made)
-    except (TypeError, NotImplementedError) as error:
-        raise TypeError(f"{label} without a length, expected a map-style torch.utils.data.Dataset") from error
+        dataset = as_dataset(made)
+        length = len(dataset)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        expected = "expected a map-style torch.utils.data.Dataset: made[i] and len(made)"
+        raise TypeError(f"{label}, {expected} ({reason(error)})") from error
     if not length:
         raise ValueError(f"{label} without samples")
-    return made
+    return dataset

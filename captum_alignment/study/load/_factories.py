@@ -85,7 +85,7 @@ def _split(spec: str) -> tuple[str, ast.expr] | None:
     return None
 
 
-def call_factory(factory: Factory, option: str, *, ready: type) -> Any:
+def call_factory(factory: Factory, option: str, *, ready: type | tuple[type, ...]) -> Any:
     """What the factory returns; an attribute that is a ``ready`` itself, and is not called, is taken as it is.
 
     While it is loaded and called, the folder of its file (for a module: the current one) is importable.

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_alignment.study.load._sources import channels_first
+from captum_alignment.study.load._given import as_dataset, fields, named_classes
+from captum_alignment.study.load._sources import channels_first, plain_image
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
@@ -48,20 +50,17 @@ class Fitted(Dataset[Any]):
             raise ValueError(f"--crop: got {crop}, expected at most {resize}, the shorter side after --resize")
         if interpolation is not None and interpolation not in INTERPOLATIONS:
             raise ValueError(f"--interpolation: got {interpolation!r}, expected {', '.join(INTERPOLATIONS)}")
-        self.dataset, self.crop = dataset, crop
+        self.dataset, self.crop = as_dataset(dataset), crop
         self.resize = None if resize is None else _size(resize, interpolation)
-        for name in ("ids", "classes"):
-            if hasattr(dataset, name):
-                setattr(self, name, getattr(dataset, name))
+        self.ids, self.classes = getattr(self.dataset, "ids", None), named_classes(self.dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        sample = self.dataset[index]
-        if isinstance(sample, (tuple, list)):
-            return (_fit(sample[0], self.resize, self.crop), *sample[1:])
-        return _fit(sample, self.resize, self.crop)
+        image, label = fields(self.dataset[index])
+        fitted = _fit(image, self.resize, self.crop)
+        return fitted if label is None else (fitted, label)
 
 
 def _size(resize: int, interpolation: str | None) -> Size:
@@ -73,9 +72,11 @@ def _fit(image: Any, resize: Size | None, crop: int | None) -> Any:
     from torchvision.transforms.v2 import InterpolationMode  # noqa: PLC0415 - needed for this only
     from torchvision.transforms.v2 import functional as transforms  # noqa: PLC0415
 
-    if isinstance(image, np.ndarray):
+    if isinstance(image, Image.Image):
+        image = plain_image(image)
+    elif isinstance(image, np.ndarray):
         image = torch.from_numpy(channels_first(image[None], "the image")[0])
-    elif isinstance(image, Tensor) and image.ndim == 2:
+    if isinstance(image, Tensor) and image.ndim == 2:
         image = image[None]
     if resize is not None:
         sides = [int(resize)] * (2 if resize.squash else 1)

@@ -6,11 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 _CHANNELS = (1, 3)
 _MAX_16_BITS = 65535
+#: PIL's modes of 8 bits or fewer, and as what their values are colours; of palettes they are numbers.
+_COLOURS = {
+    **{mode: mode for mode in ("L", "RGB", "RGBA")},
+    **dict.fromkeys(("1", "LA", "La"), "L"),
+    **dict.fromkeys(("P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa"), "RGB"),
+}
 
 
 class Arrays(Dataset[Any]):
@@ -55,24 +62,34 @@ class Files(Dataset[Any]):
 def open_image(path: Path) -> Any:
     """An image file as an RGB PIL image; with 16 bits or floating values as float32 (3, H, W), in [0, 1].
 
+    The orientation that EXIF has is left alone, as in torchvision.
+
+    Raises:
+        ValueError: an image of 32-bit integers.
+    """
+    with path.open("rb") as file, Image.open(file) as image:
+        plain = plain_image(image)
+        return plain.expand(3, -1, -1) if isinstance(plain, Tensor) else plain.convert("RGB")
+
+
+def plain_image(image: Image.Image) -> Image.Image | Tensor:
+    """A PIL image whose values are colours: L, RGB or RGBA; with 16 bits or floating values float32 (H, W) in [0, 1].
+
     16 bits are divided by 65535. Floating values stay as they are: the file does not say their range, and `Samples`
     refuses what is outside [0, 1].
 
     Raises:
         ValueError: an image of 32-bit integers.
     """
-    from PIL import Image  # noqa: PLC0415 - needed for files only
-
-    with path.open("rb") as file, Image.open(file) as image:
-        if image.mode != "F" and not image.mode.startswith("I"):
-            return image.convert("RGB")
-        values, mode, kind = np.asarray(image), image.mode, image.format
-    if mode != "F":
+    if image.mode in _COLOURS:
+        return image.convert(_COLOURS[image.mode])
+    values = np.asarray(image)
+    if image.mode != "F":
         # Pillow may read the 16 bits of PNG and PGM into 32.
-        if mode == "I" and kind not in ("PNG", "PPM"):
+        if image.mode == "I" and image.format not in ("PNG", "PPM"):
             raise ValueError("integers of 32 bits, expected 8 or 16 bits")
         values = values / _MAX_16_BITS
-    return torch.from_numpy(values.astype(np.float32)).expand(3, -1, -1)
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def channels_first(images: np.ndarray, what: str) -> np.ndarray:

@@ -126,7 +126,7 @@ def test_torchvisions_weights_bring_their_transform(weights, pretrained):
 @pytest.mark.parametrize("name", ["squeezenet1_1", "efficientnet_b0", "efficientnet_v2_l", "swin_t", "vit_b_16"])
 def test_a_file_reaches_the_network_as_torchvisions_weights_transform_it(name, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "get_model", lambda *args, **kwargs: nn.Identity())
-    official = models.get_model_weights(name).DEFAULT.transforms()
+    official = models.get_model_weights(name)["DEFAULT"].transforms()
     noise = torch.randint(256, (300, 320, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray(noise.numpy()).resize((640, 600))
     image.save(tmp_path / "a.png")
