@@ -16,11 +16,33 @@ True
 Foolbox, `training` regularizers and callbacks, `study` the application.
 """
 
-from captum_alignment._core._arguments import Shared
-from captum_alignment.attr import LinearizedRobustness
-from captum_alignment.metrics import Alignment, alignment, linear_analysis
-from captum_alignment.robust import adversarial_distance
+import os
+from typing import TYPE_CHECKING
+
+from captum_alignment._optional import on_first_use
+
+if TYPE_CHECKING:
+    from captum_alignment._core._arguments import Shared
+    from captum_alignment.attr import LinearizedRobustness
+    from captum_alignment.metrics import Alignment, alignment, linear_analysis
+    from captum_alignment.robust import adversarial_distance
 
 __version__ = "0.1.0"
 
 __all__ = ["Alignment", "LinearizedRobustness", "Shared", "adversarial_distance", "alignment", "linear_analysis"]
+
+# Foolbox imports GitPython, which refuses to load where there is no git executable unless told to be quiet.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+# Loaded on first use, so that the command line answers before torch is there.
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "_core._arguments": ["Shared"],
+        "attr": ["LinearizedRobustness"],
+        "metrics": ["Alignment", "alignment", "linear_analysis"],
+        "robust": ["adversarial_distance"],
+        "study": [],
+        "training": [],
+    },
+)

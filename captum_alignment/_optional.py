@@ -1,4 +1,4 @@
-"""Public names that load on first use; without what they need they say which extra brings it."""
+"""Public names and rooms that load on first use; without what they need names say which extra brings it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -22,6 +22,8 @@ def on_first_use(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of ``package``, which has the names of its ``modules`` without importing them.
 
+    Public modules are names of it too.
+
     Args:
         package: its ``__name__``.
         modules: {module: names} of the package.
@@ -29,8 +31,11 @@ def on_first_use(
             names are stand-ins; of a module that is not named here the import error is raised as it is.
     """
     where = {name: module for module, names in modules.items() for name in names}
+    rooms = {module for module in modules if not module.startswith("_")}
 
     def __getattr__(name: str) -> Any:
+        if name in rooms:
+            return import_module(f"{package}.{name}")
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = where[name]
@@ -44,6 +49,6 @@ def on_first_use(
             return _Missing(name, (), {"__doc__": message})
 
     def __dir__() -> list[str]:
-        return sorted({*vars(import_module(package)), *where})
+        return sorted({*vars(import_module(package)), *where, *rooms})
 
     return __getattr__, __dir__

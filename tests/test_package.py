@@ -35,25 +35,42 @@ def run(code, **environment):
 
 
 def test_import_loads_no_heavy_or_optional_package():
-    code = "import sys, captum_alignment, captum_alignment.training; print(*sys.modules)"
+    code = "import sys, captum_alignment as ca; ca.adversarial_distance, ca.training; print(*sys.modules)"
     loaded = set(run(code).stdout.split())
     assert "captum_alignment.robust" in loaded
     assert not loaded & {"torchvision", "lightning", "pandas", "pyarrow", "sklearn", "captum_alignment.study"}
 
 
+def test_the_package_alone_loads_nothing_slow_and_has_its_names_and_rooms():
+    assert not set(run("import sys, captum_alignment; print(*sys.modules)").stdout.split()) & {"torch", "numpy"}
+    code = "import captum_alignment as ca; print(*dir(ca)); print(ca.metrics.alignment is ca.alignment, ca.robust)"
+    done = run(code)
+    names, same = done.stdout.splitlines()
+    assert {*captum_alignment.__all__, "attr", "metrics", "robust", "study", "training"} <= set(names.split())
+    assert same.startswith("True <module 'captum_alignment.robust'"), done.stderr
+    assert not hasattr(captum_alignment, "NoSuchName")
+
+
 def test_import_works_without_git_and_with_warnings_as_errors(tmp_path):
     # An empty folder as PATH has no git; the variable that this process has set by its own import must not help.
     result = run(
-        "import os; os.environ.pop('GIT_PYTHON_REFRESH', None); import captum_alignment; print('fine')",
+        "import os; os.environ.pop('GIT_PYTHON_REFRESH', None); import captum_alignment.robust; print('fine')",
         PATH=str(tmp_path),
     )
     assert result.stdout == "fine\n", result.stderr
 
 
 def test_the_command_line_loads_no_optional_package():
-    loaded = set(run("import sys, captum_alignment.study.cli; print(*sys.modules)").stdout.split())
-    assert "captum_alignment.study.cohort._config" in loaded
-    assert not loaded & {"lightning", "pandas", "pyarrow", "sklearn", "jinja2", "safetensors"}
+    # Its help answers before torch is there, and that of each command without the optional dependencies.
+    asked = "import contextlib, io, sys\nfrom captum_alignment.study.cli import main\n"
+    asked += "def ask(*words):\n  with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+    asked += "    main([*words, '--help'])\n  print(*sys.modules)\n"
+    done = run(asked + "ask()\nfor command in ('evaluate', 'report', 'study', 'roar', 'supplement'): ask(command)")
+    first, *commands = (set(line.split()) for line in done.stdout.splitlines())
+    assert not first & {"torch", "numpy", "foolbox", "captum"}, done.stderr
+    assert len(commands) == 5
+    assert "captum_alignment.study.cohort._config" in commands[-1]
+    assert not commands[-1] & {"lightning", "pandas", "pyarrow", "sklearn", "jinja2", "safetensors"}
 
 
 @pytest.mark.parametrize("room", [captum_alignment, attr, metrics, robust, study, training])

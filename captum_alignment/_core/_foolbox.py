@@ -1,6 +1,5 @@
 """The only module that runs Foolbox attacks: it isolates the user's model from them."""
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -20,9 +19,7 @@ from captum_alignment._core._inputs import (
 from captum_alignment._core._random import seeded
 from captum_alignment._core._scores import run_scores
 
-# This module is the first to import foolbox, which imports GitPython, which refuses to load where there is no git
-# executable unless told to be quiet.
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# This module is the first to import foolbox.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # foolbox imports a namespace that scipy has deprecated
     from foolbox.attacks.base import Attack, FixedEpsilonAttack, Repeated, get_criterion

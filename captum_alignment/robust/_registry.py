@@ -133,11 +133,11 @@ def resolve_attacks(attacks: Any, norm: float) -> dict[str, AttackLike | Fallbac
     return found
 
 
-def _ready(attack: Any, norm: float, name: str | None = None) -> AttackLike:
-    """One attack out of its name, its file, or itself."""
+def _ready(attack: Any, norm: float, name: str | None = None) -> AttackLike | Fallback:
+    """One attack out of its name, its file, or itself; also one of a portfolio that was resolved before."""
     if isinstance(attack, str):
         attack = _from_file(attack) if ":" in attack else _made(ATTACKS, attack, norm)()
-    if isinstance(attack, type) or not (isinstance(attack, Attack) or callable(attack)):
+    if isinstance(attack, type) or not (isinstance(attack, (Attack, Fallback)) or callable(attack)):
         name = name or _name(attack)
         hint = "; make an instance of it" if isinstance(attack, type) else ""
         raise TypeError(f"attacks: {name!r} is {attack!r}, expected a Foolbox attack or a callable{hint}")

@@ -5,14 +5,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from captum_alignment.study.evaluation import Run
+from captum_alignment.study.evaluation import BACK, BIAS, BY_ATTACK, COLUMNS, FORWARD, Run, about
+from captum_alignment.study.evaluation._columns import place
+from captum_alignment.study.evaluation._records import typed
 
-MEASURED = (
-    *("alignment", "null", "excess", "rank", "binarized_alignment", "linearized_robustness", "bias", "noncollinearity"),
-    *("bound", "direction_gap", "bias_gap", "distance", "distance_ddn", "distance_gradient", "input_term"),
-    *("bias:0.bias", "bias:2.bias", "relative_residual", "deviation", "adversarial_deviation"),
-    *("margin:0.5", "margin:1", "adversarial_margin:0.5", "adversarial_margin:1"),
+#: The members of each family of columns.
+MEMBERS = {BY_ATTACK: ("ddn", "gradient"), BIAS: ("0.bias", "2.bias"), FORWARD: ("0.5", "1"), BACK: ("0.5", "1")}
+#: Every column of the schema, families by their members.
+NAMES = tuple(
+    about(field, "prefix") + member if member else field.name
+    for field in COLUMNS
+    for member in MEMBERS.get(about(field, "prefix"), ("",))
 )
+#: What a sample lacks that could not be measured.
+MEASURED = tuple(name for name in NAMES if name not in ("sample", "id", "error"))
+#: The values of columns that say nothing else.
+_DEFAULTS = {"int64": 7, "double": 0.1, "large_string": None}
 
 
 def make_run(
@@ -30,41 +38,39 @@ def make_run(
     null = 0.3 * scale * rng.uniform(0.5, 1.5, n)
     prediction = rng.integers(0, count, n)
     bend = rng.uniform(0, 0.3, n)
-    records = pd.DataFrame(
-        {
-            "sample": np.arange(n),
-            "id": pd.Series([f"image {i}" for i in range(n)], dtype="string"),
-            "label": pd.Series(np.where(np.arange(n) % 5, prediction, (prediction + 1) % count), dtype="Int64"),
-            "prediction": pd.Series(prediction, dtype="Int64"),
-            "rival": pd.Series((prediction + 1) % count, dtype="Int64"),
-            "error": pd.Series([pd.NA] * n, dtype="string"),
-            "alignment": alignment,
-            "null": null,
-            "excess": alignment - null,
-            "rank": rng.uniform(0.5, 1, n),
-            "binarized_alignment": binarized,
-            "linearized_robustness": linearized,
-            "bias": linearized - binarized,
-            "noncollinearity": 3 * distance,
-            "bound": 5 * distance,
-            "direction_gap": binarized - alignment,
-            "bias_gap": linearized - binarized,
-            "distance": np.where(np.arange(n) % 10 == 9, np.inf, distance),
-            "attack": "ddn",
-            "distance_ddn": np.where(np.arange(n) % 10 == 9, np.inf, 1.02 * distance),
-            "distance_gradient": 1.5 * distance,
-            "input_term": 3 * binarized,
-            "bias:0.bias": rng.normal(0, 0.5, n) * distance,
-            "bias:2.bias": rng.normal(0, 0.1, n) * distance,
-            "relative_residual": 1e-7,
-            "deviation": bend / 3,
-            "adversarial_deviation": 0.1,
-            "margin:0.5": 0.5 - bend,
-            "margin:1": -bend,
-            "adversarial_margin:0.5": 0.6,
-            "adversarial_margin:1": 0.0,
-        }
-    )
+    given = {
+        "sample": np.arange(n),
+        "id": [f"image {i}" for i in range(n)],
+        "label": np.where(np.arange(n) % 5, prediction, (prediction + 1) % count),
+        "prediction": prediction,
+        "rival": (prediction + 1) % count,
+        "alignment": alignment,
+        "null": null,
+        "excess": alignment - null,
+        "rank": rng.uniform(0.5, 1, n),
+        "binarized_alignment": binarized,
+        "linearized_robustness": linearized,
+        "bias": linearized - binarized,
+        "noncollinearity": 3 * distance,
+        "bound": 5 * distance,
+        "direction_gap": binarized - alignment,
+        "bias_gap": linearized - binarized,
+        "distance": np.where(np.arange(n) % 10 == 9, np.inf, distance),
+        "attack": "ddn",
+        "distance_ddn": np.where(np.arange(n) % 10 == 9, np.inf, 1.02 * distance),
+        "distance_gradient": 1.5 * distance,
+        "input_term": 3 * binarized,
+        "bias:0.bias": rng.normal(0, 0.5, n) * distance,
+        "bias:2.bias": rng.normal(0, 0.1, n) * distance,
+        "relative_residual": 1e-7,
+        "deviation": bend / 3,
+        "margin:0.5": 0.5 - bend,
+        "margin:1": -bend,
+        "adversarial_margin:0.5": 0.6,
+        "adversarial_margin:1": 0.0,
+    }
+    rest = {name: _DEFAULTS[str(COLUMNS.field(place(name)).type)] for name in NAMES if name not in given}
+    records = typed(pd.DataFrame({**given, **rest}))
     defaults = {
         "model": "mlp.py:make",
         "dataset": "digits",
@@ -105,7 +111,6 @@ def changed(run: Run, **columns: Any) -> Run:
 def with_errors(run: Run, failed: Any, reason: str = "OSError: cut short") -> Run:
     """``run`` with the samples ``failed`` (a mask) unmeasured."""
     records = frame(run).copy()
-    records.loc[failed, [*MEASURED]] = np.nan
-    records.loc[failed, ["label", "prediction", "rival", "attack"]] = pd.NA
+    records.loc[failed, [*MEASURED]] = pd.NA
     records.loc[failed, "error"] = reason
     return Run(run.name, run.manifest, records, run.gallery)

@@ -5,47 +5,35 @@ from pathlib import Path
 from typing import Any
 
 from captum_alignment.study.cli._options import (
-    Commands,
+    Command,
     add_data_options,
+    add_fields,
     add_machine_options,
     add_model_options,
+    add_out,
+    chosen,
+    fitting,
     prepare,
-    size,
+    say,
     some,
 )
-from captum_alignment.study.evaluation import ATTACKS, PORTFOLIOS
+
+#: The fields of `EvaluationConfig` that say which samples are measured.
+_SAMPLES = ("subset", "seed")
 
 
-def _add_evaluate(commands: Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "evaluate",
-        help="measure any model on any data, sample by sample, and write a report",
-        description="Measure robustness, alignment and what links them for every sample of a data set, and write one "
-        "row per sample and a report. The same command continues an interrupted run; under torchrun its processes "
-        "share the work: torchrun --nproc-per-node 2 -m captum_alignment evaluate ...",
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.set_defaults(run=_evaluate, debug=False)
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to: new, empty, or of the same run")
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    from captum_alignment.robust import attack_names
+    from captum_alignment.study.evaluation import EvaluationConfig
+
+    add_out(parser, "run")
     add_model_options(parser, required=True)
     data = add_data_options(parser, required=True)
-    data("--split", metavar="NAME", help="test (default) or train, where the data have both")
-    data("--subset", type=size, metavar="N", help="samples drawn by --seed, or 'all' (default)")
-    data("--seed", type=int, metavar="N")
-    measured = parser.add_argument_group("measurement").add_argument
-    measured("--attacks", nargs="+", metavar="NAME", help=f"{', '.join(PORTFOLIOS)}; or some of {', '.join(ATTACKS)}")
-    measured("--norm", type=float, metavar="P", help="of perturbations: 1, 2 (default) or inf")
-    measured("--candidates", type=int, metavar="N", help="search only that many rivals (default: all classes)")
-    measured("--precision", metavar="NAME", help="float32 (default), bfloat16, float16")
-    measured(
-        "--batch-size", type=_batch_size, metavar="N", help="'auto' (default) halves it when memory does not suffice"
-    )
-    measured("--part-size", type=int, metavar="N", help="samples of a part, which is written as one file")
-    measured("--strict", action="store_true", help="stop at the first sample that cannot be measured")
-    add("--workers", type=int, metavar="N", help="processes that read ahead (default: 0)")
+    data.add_argument("--split", metavar="NAME", help="test (default) or train, where the data have both")
+    add_fields(data, EvaluationConfig, _SAMPLES)
+    measured = parser.add_argument_group("measurement")
+    add_fields(measured, EvaluationConfig, but=_SAMPLES, known={"attacks": attack_names()})
     add_machine_options(parser)
-    return parser
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -53,55 +41,60 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     device = prepare(arguments)
 
     from captum_alignment.study.compare import write_runs_report
-    from captum_alignment.study.evaluation import (
-        evaluate,
-        read_run,
-    )
-    from captum_alignment.study.load import (
-        as_device,
-        load_dataset,
-        load_model,
-    )
+    from captum_alignment.study.evaluation import EvaluationConfig, evaluate, read_run
+    from captum_alignment.study.load import as_device, load_dataset, load_model
     from captum_alignment.study.store import processes
 
     model = load_model(
         arguments.model, device=as_device(device), **some(given, "weights", "mean", "std", "num_classes")
     )
-    geometry = {name: given.get(name, getattr(model, name)) for name in ("resize", "crop")}
+    geometry = fitting(given, model)
     dataset = load_dataset(arguments.data, root=given.get("data_root"), **geometry, **some(given, "split", "download"))
     about = {"model": model.name, "dataset": arguments.data, **some(given, "split")}
     about |= {"mean": model.mean, "std": model.std, **geometry}
-    names = ("attacks", "norm", "candidates", "subset", "seed", "part_size", "batch_size", "precision", "strict")
     with processes() as group:
         evaluate(
             model.module,
             dataset,
             out=arguments.out,
-            num_workers=given.get("workers", 0),
             show_progress=True,
             about=about,
             read=False,
-            **some(given, *names),
+            **chosen(EvaluationConfig, given),
         )
         if group.rank == 0:
             run = read_run(arguments.out)
             report = arguments.out / "report.html"
             write_runs_report(report, [run])
-            print(f"{len(run.records)} samples, {len(run.errors)} of them failed\n{report}")
+            print(f"{len(run.records)} samples, {len(run.errors)} of them failed")
+            _print_medians(run)
+            print(report)
 
 
-def _add_report(commands: Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "report",
-        help="compare evaluations side by side",
-        description="Write one report that compares finished evaluations.",
-    )
-    parser.set_defaults(run=_report)
+def _print_medians(run: Any) -> None:
+    from captum_alignment.study.compare import QUANTITIES, summarise_runs
+    from captum_alignment.study.evaluation import title
+    from captum_alignment.study.page import number, percent
+
+    (row,) = summarise_runs([run]).to_dict("records")
+    shown = {"accuracy": ("accuracy", percent), **{name: (title(name), number) for name in QUANTITIES}}
+    width = max(len(head) for head, _ in shown.values())
+    say(f"medians over the measured samples, with 95 % intervals; distances in {run.norm}")
+    for name, (head, show) in shown.items():
+        # A combining tilde takes no place of its own.
+        value, low, high = (show(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+        print(f"  {head:{width + head.count(chr(0x303))}}{value:>8}  ({low} to {high})")
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of an evaluation")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: report.html in the folder of a single run, else here"
+        "--out",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="default: report.html in the folder of a single run, else here",
     )
-    return parser
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -110,8 +103,23 @@ def _report(arguments: argparse.Namespace) -> None:
     print(report(arguments.runs, out=arguments.out))
 
 
-def _batch_size(text: str) -> int | str:
-    return text if text == "auto" else int(text)
-
-
-COMMANDS = (_add_evaluate, _add_report)
+COMMANDS = (
+    Command(
+        "evaluate",
+        "measure any model on any data, sample by sample, and write a report",
+        "Measure robustness, alignment and what links them for every sample of a data set, and write one row per "
+        "sample and a report. The same command continues an interrupted run; under torchrun its processes share the "
+        "work: torchrun --nproc-per-node 2 -m captum_alignment evaluate ...",
+        "captum-alignment evaluate --out runs/a --model nets.py:robust --weights robust.pt --data imagefolder:photos",
+        _evaluate_options,
+        _evaluate,
+    ),
+    Command(
+        "report",
+        "compare evaluations side by side",
+        "Write one report that compares finished evaluations.",
+        "captum-alignment report runs/a runs/b --out comparison.html",
+        _report_options,
+        _report,
+    ),
+)

@@ -1,35 +1,28 @@
 """``captum-alignment supplement``."""
 
 import argparse
-from pathlib import Path
 
 from captum_alignment.study.cli._options import (
-    TRAINING,
-    Commands,
+    Command,
+    add_fields,
     add_machine_options,
+    add_out,
     add_split_options,
-    add_training_options,
     check_seeds,
+    chosen,
     prepare,
     some,
 )
-from captum_alignment.study.faithfulness import CHOICES
-from captum_alignment.study.faithfulness import DEFAULTS as OWN
-from captum_alignment.study.fit import NETWORKS
-from captum_alignment.study.roar import DEFAULTS, roar_options
 
 
-def _add_supplement(commands: Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "supplement",
-        help="ask whether robust networks have faithful saliency",
-        description="Train networks in several ways and strengths, measure robustness and alignment, run ROAR of the "
-        "saliency of each, and write a report: the supplement of Zeng et al. 2021. The same command continues.",
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.set_defaults(run=_supplement, debug=False)
+def _supplement_options(parser: argparse.ArgumentParser) -> None:
+    from captum_alignment.study.faithfulness import CHOICES
+    from captum_alignment.study.faithfulness import DEFAULTS as OWN
+    from captum_alignment.study.fit import NETWORKS, TrainingConfig
+    from captum_alignment.study.roar import DEFAULTS
+
+    add_out(parser, "study")
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to: new, empty, or of the same study")
     add("--trainings", nargs="+", metavar="NAME", help=f"some of {', '.join(CHOICES)}")
     add("--network", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: {DEFAULTS['network']})")
     add_split_options(parser)
@@ -37,12 +30,15 @@ def _add_supplement(commands: Commands) -> argparse.ArgumentParser:
     grid("--fractions", type=float, nargs="+", metavar="T", help="of the pixels (default: 0.2 0.4 0.6 0.8)")
     grid("--seeds", type=int, metavar="N", help=f"retrainings of each cell (default: {OWN['seeds']})")
     grid("--signed", action="store_true", help="rank by signed gradients (default: by absolute values)")
-    add_training_options(parser)
+    add_fields(parser.add_argument_group("training"), TrainingConfig)
     add_machine_options(parser)
-    return parser
 
 
 def _supplement(arguments: argparse.Namespace) -> None:
+    from captum_alignment.study.faithfulness import DEFAULTS as OWN
+    from captum_alignment.study.fit import TrainingConfig
+    from captum_alignment.study.roar import roar_options
+
     given = roar_options({**OWN, **vars(arguments)})
     check_seeds(given)
     device = prepare(arguments)
@@ -61,7 +57,7 @@ def _supplement(arguments: argparse.Namespace) -> None:
             seeds=range(given["seeds"]),
             absolute="signed" not in given,
             device=as_device(device),
-            training=some(given, *TRAINING),
+            training=chosen(TrainingConfig, given),
             about={"data": given["data"], **geometry},
             **some(given, "network", "trainings", "fractions"),
         )
@@ -69,4 +65,14 @@ def _supplement(arguments: argparse.Namespace) -> None:
             print(f"\n{verdict(table)}\n{arguments.out / 'report.html'}")
 
 
-COMMANDS = (_add_supplement,)
+COMMANDS = (
+    Command(
+        "supplement",
+        "ask whether robust networks have faithful saliency",
+        "Train networks in several ways and strengths, measure robustness and alignment, run ROAR of the saliency of "
+        "each, and write a report: the supplement of Zeng et al. 2021. The same command continues.",
+        "captum-alignment supplement --out runs/supplement --trainings standard pgd-l2",
+        _supplement_options,
+        _supplement,
+    ),
+)

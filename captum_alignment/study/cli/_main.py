@@ -3,8 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import captum_alignment
 from captum_alignment.study.cli import _evaluate, _faithfulness, _roar, _study
+from captum_alignment.study.cli._options import Command, say, wrapped
+
+COMMANDS: tuple[Command, ...] = (*_study.COMMANDS, *_evaluate.COMMANDS, *_roar.COMMANDS, *_faithfulness.COMMANDS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues with what is finished", file=sys.stderr)
+        print(file=sys.stderr)
+        say("interrupted; the same command continues with what is finished", error=True)
         return 130
     except ModuleNotFoundError as error:
         if arguments.debug:
@@ -21,23 +27,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = (
             f"{error.name.partition('.')[0]} is missing: pip install 'captum-alignment[study]'" if error.name else error
         )
-        print(f"captum-alignment: {hint}", file=sys.stderr)
+        say(f"captum-alignment: {hint}", error=True)
         return 2
     except Exception as error:
         if arguments.debug:
             raise
         expected = isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError))
         what = str(error) if expected else f"{type(error).__name__}: {error} (--debug shows where)"
-        print(f"captum-alignment: {what}", file=sys.stderr)
+        say(f"captum-alignment: {what}", error=True)
         return 2
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that gets the options of its command when it is used."""
+
+    def __init__(self, *, command: Command | None = None, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self._command = command
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - its stub has overloads
+        if self._command is not None:
+            self._command.options(self)
+            self.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
+            self.set_defaults(run=self._command.run)
+            self._command = None
+        return super().parse_known_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="captum-alignment", description="Adversarial robustness, saliency alignment and what links them."
+    parser = _Parser(
+        prog="captum-alignment",
+        description=wrapped("Adversarial robustness, saliency alignment and what links them."),
+        epilog="captum-alignment COMMAND --help lists the options of a command, with an example.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (*_study.COMMANDS, *_evaluate.COMMANDS, *_roar.COMMANDS, *_faithfulness.COMMANDS):
-        command(commands).add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"captum-alignment {captum_alignment.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for command in COMMANDS:
+        commands.add_parser(
+            command.name,
+            command=command,
+            help=command.help,
+            description=wrapped(command.description),
+            epilog=f"example:\n  {command.example}",
+            argument_default=argparse.SUPPRESS,
+        )
     return parser

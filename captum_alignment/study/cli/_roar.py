@@ -1,41 +1,32 @@
 """``captum-alignment roar``."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_alignment.study.cli._options import (
-    TRAINING,
-    Commands,
+    Command,
+    add_fields,
     add_machine_options,
     add_model_options,
+    add_out,
     add_split_options,
-    add_training_options,
     check_seeds,
+    chosen,
     prepare,
     some,
 )
-from captum_alignment.study.fit import NETWORKS
-from captum_alignment.study.roar import BUILT_IN, DEFAULTS, METHODS, MODES, PRESETS, roar_options
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def _add_roar(commands: Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "roar",
-        help="retrain without what attributions rank highest, and write a report",
-        description="Attribute every image by a network, replace the features that are ranked highest by their mean "
-        "(ROAR) or all others (KAR), retrain from scratch, test, and write a report. Without --model the network that "
-        "is explained is trained first. The same command continues an interrupted study, and one with more methods, "
-        "fractions, modes or seeds adds to it; under torchrun its processes share the work.",
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.set_defaults(run=_roar, debug=False)
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to: new, empty, or of the same study")
-    add("--preset", metavar="NAME", help=f"{', '.join(PRESETS)}: the paper's setup; other options override it")
+def _roar_options(parser: argparse.ArgumentParser) -> None:
+    from captum_alignment.study.fit import NETWORKS, TrainingConfig
+    from captum_alignment.study.roar import BUILT_IN, DEFAULTS, METHODS, MODES, PRESETS
+
+    add_out(parser, "study")
+    text = f"the setup of a paper, which other options override: {', '.join(PRESETS)}"
+    parser.add_argument("--preset", metavar="NAME", help=text)
     model = add_model_options(parser, required=False)
     model("--retrain", metavar="SPEC", help="what is retrained (default: --model, untrained)")
     model("--network", metavar="NAME", help=f"without --model: {', '.join(NETWORKS)} (default: {DEFAULTS['network']})")
@@ -47,25 +38,26 @@ def _add_roar(commands: Commands) -> argparse.ArgumentParser:
     grid("--seeds", type=int, metavar="N", help=f"networks of each cell (default: {DEFAULTS['seeds']})")
     grid("--per", metavar="NAME", help="what is ranked: each pixel (default) or each value of a channel")
     grid("--absolute", action="store_true", help="rank by absolute values (default: the most positive are on top)")
-    add_training_options(parser)
+    add_fields(parser.add_argument_group("training"), TrainingConfig)
     add_machine_options(parser)
-    return parser
 
 
 def _roar(arguments: argparse.Namespace) -> None:
+    from captum_alignment.study.roar import roar_options
+
     given = roar_options(vars(arguments))
     check_seeds(given)
     device = prepare(arguments)
 
     from captum_alignment.study.cli._sources import load_splits, load_subject, train_subject
-    from captum_alignment.study.fit import Retraining
+    from captum_alignment.study.fit import TrainingConfig
     from captum_alignment.study.load import as_device
     from captum_alignment.study.roar import remove_and_retrain
     from captum_alignment.study.store import processes
 
-    training = some(given, *TRAINING)
+    training = chosen(TrainingConfig, given)
     with processes() as group:
-        target, retraining = as_device(device), Retraining(**training)
+        target, retraining = as_device(device), TrainingConfig(**training)
         named = load_subject(given, target) if "model" in given else None
         train, test, geometry = load_splits(given, named)
         subject = named or train_subject(given, train, retraining, device=target, group=group)
@@ -100,4 +92,16 @@ def _print_areas(cells: "pd.DataFrame") -> None:
         print(f"{row['mode']:5}{row['method']:{width}}{area:>30}{beyond:>8}")
 
 
-COMMANDS = (_add_roar,)
+COMMANDS = (
+    Command(
+        "roar",
+        "retrain without what attributions rank highest, and write a report",
+        "Attribute every image by a network, replace the features that are ranked highest by their mean (ROAR) or all "
+        "others (KAR), retrain from scratch, test, and write a report. Without --model the network that is explained "
+        "is trained first. The same command continues an interrupted study, and one with more methods, fractions or "
+        "seeds adds to it; under torchrun its processes share the work.",
+        "captum-alignment roar --out runs/roar --methods saliency smoothgrad random",
+        _roar_options,
+        _roar,
+    ),
+)

@@ -4,53 +4,45 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_alignment.study.cli._options import Commands, add_machine_options, prepare, size
-from captum_alignment.study.cohort import DATASETS, OPTIONS, PRESETS, make_config
-from captum_alignment.study.evaluation import ATTACKS, PORTFOLIOS
-from captum_alignment.study.fit import TRAININGS
+from captum_alignment.study.cli._options import (
+    Command,
+    add_fields,
+    add_machine_options,
+    add_out,
+    chosen,
+    prepare,
+    say,
+    some,
+)
 
 if TYPE_CHECKING:
     from captum_alignment.study.cohort import StudyResult
 
 
-def _add_study(commands: Commands) -> argparse.ArgumentParser:
-    study = commands.add_parser(
-        "study",
-        help="train a cohort of growing regularization, measure it, write a report",
-        description="Train one network per regularization strength, measure robustness and alignment on held-out "
-        "samples, and write records, summary, figures and a report. The same command continues an interrupted study.",
-        argument_default=argparse.SUPPRESS,
+def _study_options(parser: argparse.ArgumentParser) -> None:
+    from captum_alignment.robust import attack_names
+    from captum_alignment.study.cohort import DATASETS, PRESETS, StudyConfig
+    from captum_alignment.study.fit import TRAININGS, TrainingConfig
+
+    add_out(parser, "study")
+    text = f"the setup of a paper, which other options override: {', '.join(PRESETS)}"
+    parser.add_argument("--preset", metavar="NAME", help=text)
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="where torchvision's data sets lie")
+    parser.add_argument("--download", action="store_true", help="let torchvision download what is not there")
+    training = [field for field in TrainingConfig.__dataclass_fields__ if field != "epochs"]
+    known = {"dataset": DATASETS, "regularizer": TRAININGS, "attacks": attack_names(2)}
+    add_fields(parser, StudyConfig, but=training, known=known)
+    add_fields(
+        parser.add_argument_group("training (defaults of the digits, other data have their own)"), StudyConfig, training
     )
-    study.set_defaults(run=_study, debug=False)
-    add = study.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to: new, empty, or of the same study")
-    add("--dataset", metavar="NAME", help=f"{', '.join(DATASETS)} (default: digits, which need no download)")
-    add("--data-root", type=Path, metavar="DIR", help="where torchvision's data sets lie")
-    add("--download", action="store_true", help="let torchvision download what is not there")
-    add("--preset", metavar="NAME", help=f"{', '.join(PRESETS)}: the paper's setup; other options override it")
-    add(
-        "--regularizer",
-        nargs="+",
-        metavar="NAME",
-        help=f"how the cohort is trained: {', '.join(TRAININGS)} (default: lipschitz); several are compared",
-    )
-    add("--strengths", type=float, nargs="+", metavar="X", help="of a single regularizer, one model each")
-    add("--epochs", type=int, metavar="N")
-    add("--train-size", type=size, metavar="N", help="training samples, or 'all'")
-    add("--eval-size", type=size, metavar="N", help="held-out samples that are measured, or 'all'")
-    add("--attacks", nargs="+", metavar="NAME", help=f"some of {', '.join(ATTACKS)}; or one of {', '.join(PORTFOLIOS)}")
-    add("--seed", type=int, metavar="N", help="of the choice of samples and of training (default: 0)")
-    add("--seeds", type=int, metavar="N", help="train every model with that many seeds (default: 1)")
-    add_machine_options(study)
-    return study
+    add_machine_options(parser)
 
 
 def _study(arguments: argparse.Namespace) -> None:
+    from captum_alignment.study.cohort import StudyConfig, make_config
+
     given: dict[str, Any] = vars(arguments)
-    options = {key: given[key] for key in ("preset", "dataset", *OPTIONS) if key in given}
-    for key in ("strengths", "attacks"):
-        if key in options:
-            options[key] = tuple(options[key])
+    options = {**some(given, "preset"), **chosen(StudyConfig, given)}
     methods = options.pop("regularizer", ["lipschitz"])
     if len(methods) > 1 and "strengths" in options:
         raise ValueError("strengths: got some for several regularizers, expected them for a single one")
@@ -98,10 +90,21 @@ def _print_result(result: "StudyResult") -> None:
         cells += [number(row[column]) for column in list(columns.values())[3:]]
         line = "".join(f"{cell:>10}" for cell in cells)
         print(line + ("" if row["usable"] else "  left out: too inaccurate"))
-    print(f"\n{result.basis}")
+    print()
+    say(result.basis)
     for verdict in result.verdicts:
-        print(f"- {verdict}")
+        say(f"- {verdict}")
     print(f"\n{result.report}")
 
 
-COMMANDS = (_add_study,)
+COMMANDS = (
+    Command(
+        "study",
+        "train a cohort of growing regularization, measure it, write a report",
+        "Train one network per regularization strength, measure robustness and alignment on held-out samples, and "
+        "write records, summary, figures and a report. The same command continues an interrupted study.",
+        "captum-alignment study --out runs/digits --strengths 0 0.1 1 --seeds 3",
+        _study_options,
+        _study,
+    ),
+)

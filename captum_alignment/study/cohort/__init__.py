@@ -10,13 +10,12 @@ from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.cohort._claims import Verdict
-    from captum_alignment.study.cohort._config import DATASETS, OPTIONS, PRESETS, StudyConfig, make_config
+    from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, make_config
     from captum_alignment.study.cohort._methods_study import run_methods
     from captum_alignment.study.cohort._study import StudyResult, run_study
 
 __all__ = [
     "DATASETS",
-    "OPTIONS",
     "PRESETS",
     "StudyConfig",
     "StudyResult",
@@ -31,7 +30,7 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_claims": ["Verdict"],
-        "_config": ["DATASETS", "OPTIONS", "PRESETS", "StudyConfig", "make_config"],
+        "_config": ["DATASETS", "PRESETS", "StudyConfig", "make_config"],
         "_methods_study": ["run_methods"],
         "_study": ["StudyResult", "run_study"],
     },

@@ -1,51 +1,65 @@
 """What a study is: its configuration, its defaults per data set, and its presets."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from captum_alignment.study.evaluation import ATTACKS, PORTFOLIOS
-from captum_alignment.study.fit import TRAININGS
-
-DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
+from captum_alignment.study.fit import TRAININGS, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyConfig:
+class StudyConfig(TrainingConfig):
     """Everything that determines a study's numbers; two studies with equal configurations give the same records.
 
     Attributes:
-        dataset: one of `DATASETS`.
-        regularizer: one of `TRAININGS`, how the cohort is trained.
         strengths: of the regularizer, e.g. per-sample lambda; 0 is plain training. One model each and per seed.
-        epochs: passes over the training samples.
-        train_size, eval_size: number of samples; None is all of them.
-        attacks: names out of `ATTACKS`, or one of `PORTFOLIOS` alone.
         seed: of the choice of samples and of the first cohort's training; ``seeds`` cohorts use seed, seed + 1, ...
-        optimizer: "adam" or "sgd" (momentum .9). learning_rate decays along a cosine to 0, or by 10 every
-            ``decay_every`` epochs where that is given.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
-    dataset: str = "digits"
-    regularizer: str = "lipschitz"
-    strengths: tuple[float, ...] = TRAININGS["lipschitz"].small
-    epochs: int = 30
-    train_size: int | None = None
-    eval_size: int | None = 200
-    attacks: tuple[str, ...] = ATTACKS
-    seed: int = 0
-    seeds: int = 1
-    optimizer: str = "adam"
-    learning_rate: float = 2e-3
-    decay_every: int | None = None
-    weight_decay: float = 0.0
-    batch_size: int = 50
+    dataset: str = field(
+        default="digits",
+        metadata={
+            "help": "what the networks are trained on; digits need no download",
+            "metavar": "NAME",
+            "flags": ("--data", "--dataset"),
+        },
+    )
+    regularizer: str = field(
+        default="lipschitz",
+        metadata={"help": "how the networks are trained; several are compared", "metavar": "NAME", "nargs": "+"},
+    )
+    strengths: tuple[float, ...] = field(
+        default=TRAININGS["lipschitz"].small,
+        metadata={"help": "of a single regularizer, one network each (default: by regularizer)", "metavar": "X"},
+    )
+    epochs: int = field(
+        default=30,
+        metadata={"help": "passes over the training samples (default: by data set; 30 on the digits)", "metavar": "N"},
+    )
+    train_size: int | None = field(
+        default=None,
+        metadata={"help": "training samples (default: all digits, else 10000)", "metavar": "N", "none": "all"},
+    )
+    eval_size: int | None = field(
+        default=200, metadata={"help": "held-out samples that are measured", "metavar": "N", "none": "all"}
+    )
+    attacks: tuple[str, ...] = field(
+        default=("gradient", "deepfool", "ddn", "carlini-wagner"),
+        metadata={"help": "names, or FILE.py:NAME", "metavar": "NAME"},
+    )
+    seed: int = field(default=0, metadata={"help": "of the choice of samples and of training", "metavar": "N"})
+    seeds: int = field(default=1, metadata={"help": "train every network with that many seeds", "metavar": "N"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_choice("dataset", self.dataset, DATASETS)
         _check_choice("regularizer", self.regularizer, tuple(TRAININGS))
         _check_strengths(self.strengths)
-        for name in ("epochs", "train_size", "eval_size", "seeds", "batch_size"):
+        for name in ("train_size", "eval_size", "seeds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: got {value}, expected at least 1")
@@ -75,6 +89,7 @@ _DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
     "fashion-mnist": {"epochs": 10, **_LARGER_IMAGES},
     "cifar10": {"epochs": 30, **_LARGER_IMAGES},
 }
+DATASETS = tuple(_DATASET_DEFAULTS)
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The MNIST experiment of Etmann et al. 2019. Their lambda is B² = 10,000 times the per-sample one.
@@ -92,10 +107,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 100,
     }
 }
-
-
-#: The fields that the command has options for; the others follow from the preset or the data set.
-OPTIONS = frozenset({"regularizer", "strengths", "epochs", "train_size", "eval_size", "attacks", "seed", "seeds"})
 
 
 def make_config(*, preset: str | None = None, **options: Any) -> StudyConfig:
@@ -117,6 +128,20 @@ def make_config(*, preset: str | None = None, **options: Any) -> StudyConfig:
     return StudyConfig(**{**_DATASET_DEFAULTS[dataset], "strengths": strengths, **options})
 
 
+def as_options(changed: Mapping[str, Any]) -> list[str]:
+    """The words of the command line that say ``changed``: fields of `StudyConfig` and their values as JSON has them."""
+    words = []
+    for name, value in changed.items():
+        about = StudyConfig.__dataclass_fields__[name].metadata
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            values = value if isinstance(value, list) else [value]
+            words += [
+                about["none"] if one is None else f"{one:g}" if isinstance(one, float) else str(one) for one in values
+            ]
+    return words
+
+
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name}: got {value!r}, expected {' or '.join(map(repr, known))}")
@@ -133,13 +158,8 @@ def _check_strengths(strengths: tuple[float, ...]) -> None:
 
 
 def _check_attacks(attacks: tuple[str, ...]) -> None:
-    if len(attacks) == 1 and attacks[0] in PORTFOLIOS:
-        return
-    if not attacks:
-        raise ValueError("attacks: got none, expected at least one")
-    for name in attacks:
-        if name not in ATTACKS:
-            known = " ".join(ATTACKS)
-            raise ValueError(f"attacks: got {name!r}, expected some of {known}, or one of {' '.join(PORTFOLIOS)} alone")
+    from captum_alignment.robust import resolve_attacks  # noqa: PLC0415 - slow, and not needed by who reads defaults
+
     if len(set(attacks)) < len(attacks):
         raise ValueError(f"attacks: got {' '.join(attacks)}, expected each once")
+    resolve_attacks(attacks, norm=2)

@@ -4,11 +4,12 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from captum_alignment.study.cohort._claims import Verdict
-from captum_alignment.study.cohort._config import OPTIONS, PRESETS, StudyConfig, make_config
+from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
 from captum_alignment.study.compare import USABLE
 from captum_alignment.study.fit import TRAININGS
 from captum_alignment.study.page import Picture, setting, write_page
@@ -61,23 +62,20 @@ def write_report(
 
 def reproduce(config: StudyConfig) -> str:
     """The shortest command that gives this study: a preset where one was followed, and the options that differ."""
-    for preset in (None, *PRESETS):
-        method = {} if preset else {"regularizer": config.regularizer}
-        base = make_config(preset=preset, dataset=config.dataset, **method)
-        changed = {key: value for key, value in config.as_dict().items() if value != base.as_dict()[key]}
-        if set(changed) <= OPTIONS:
-            break
-    else:
-        changed = {key: value for key, value in config.as_dict().items() if key in OPTIONS}
-        preset = None
+    found = {preset: _changes(config, preset) for preset in (None, *PRESETS)}
+    preset = min(found, key=lambda name: len(found[name]))
     command = ["captum-alignment", "study"]
     command += ["--preset", preset] if preset else ["--dataset", config.dataset]
     command += [] if preset or config.regularizer == "lipschitz" else ["--regularizer", config.regularizer]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
-    for key, value in changed.items():
-        items = value if isinstance(value, list) else [value]
-        command += [f"--{key.replace('_', '-')}", *map(setting, items)]
-    return shlex.join(command)
+    return shlex.join([*command, *as_options(found[preset])])
+
+
+def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:
+    """What ``config`` says otherwise than the preset, or than the defaults of its data set and regularizer."""
+    regularizer = {} if preset else {"regularizer": config.regularizer}
+    base = make_config(preset=preset, dataset=config.dataset, **regularizer).as_dict()
+    return {key: value for key, value in config.as_dict().items() if value != base[key]}
 
 
 def _is_attack(column: str) -> bool:

@@ -4,6 +4,6 @@
 """
 
 from captum_alignment.study.compare._report import report, write_runs_report
-from captum_alignment.study.compare._summary import CORRELATIONS, GAPS, QUANTITIES, USABLE
+from captum_alignment.study.compare._summary import CORRELATIONS, GAPS, QUANTITIES, USABLE, summarise_runs
 
-__all__ = ["CORRELATIONS", "GAPS", "QUANTITIES", "USABLE", "report", "write_runs_report"]
+__all__ = ["CORRELATIONS", "GAPS", "QUANTITIES", "USABLE", "report", "summarise_runs", "write_runs_report"]

@@ -11,16 +11,13 @@ import pandas as pd
 import torch
 
 from captum_alignment.metrics import median_interval
-from captum_alignment.study.evaluation import Run
+from captum_alignment.study.evaluation import BY_ATTACK, COLUMNS, Run, about
 from captum_alignment.study.page import Array, class_name, median, spearman, spearman_interval, wilson
 
 #: Below this share of the best accuracy a model is left out: a collapsed network is never easily attacked.
 USABLE = 0.9
-#: The medians that the summary reports, besides one distance per attack.
-QUANTITIES = (
-    *("distance", "linearized_robustness", "alignment", "null", "excess", "rank", "binarized_alignment"),
-    *("direction_gap", "bias_gap", "bound", "deviation"),
-)
+#: The medians that the summary reports, besides one distance per attack: of the columns with a title.
+QUANTITIES = tuple(field.name for field in COLUMNS if about(field, "title"))
 #: Pairs of quantities whose rank correlation over the samples of a model is reported.
 CORRELATIONS = {
     "linearized_alignment": ("linearized_robustness", "alignment"),
@@ -50,7 +47,7 @@ def _row(run: Run) -> dict[str, Any]:
     labelled, distance = run.labelled, run.values("distance")
     row |= _share("accuracy", run.correct[labelled])
     row |= _share("found", np.isfinite(distance[~np.isnan(distance)]))
-    for name in (*QUANTITIES, *(f"distance_{attack}" for attack in run.attacks)):
+    for name in (*QUANTITIES, *(f"{BY_ATTACK}{attack}" for attack in run.attacks)):
         row |= _interval(name, *median_interval(torch.from_numpy(run.values(name).copy())))
     direction, bias = (np.abs(run.values(name)) for name in GAPS)
     row |= _share("direction_larger", (direction > bias)[np.isfinite(direction) & np.isfinite(bias)])

@@ -6,10 +6,19 @@ import pandas as pd
 
 from captum_alignment.study.compare._figures import eps_grid
 from captum_alignment.study.compare._notices import DIFFERS
-from captum_alignment.study.compare._summary import by_class, robust_accuracy
-from captum_alignment.study.evaluation import Run
+from captum_alignment.study.compare._summary import BY_CLASS, QUANTITIES, by_class, robust_accuracy
+from captum_alignment.study.evaluation import BY_ATTACK, Run, title
 from captum_alignment.study.page import Column, Table, count, percent
 
+
+def _medians(*names: str) -> tuple[Column, ...]:
+    """Medians of columns of the records, each under its title."""
+    return tuple(Column(name, title(name)) for name in names)
+
+
+#: Quantities whose medians stand in other tables than the first, which has all others; these first.
+_OTHERS = ("direction_gap", "bias_gap", "binarized_alignment", "bound", "deviation")
+_FIRST = ("distance", "linearized_robustness", "alignment", "null", "excess", "rank")
 _RUN = Column("run", "run", str)
 _TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
     "summary": (
@@ -18,12 +27,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("n", "samples", count),
             Column("errors", "errors", count),
             Column("accuracy", "accuracy", percent),
-            Column("distance", "ρ"),
-            Column("linearized_robustness", "ρ̃"),
-            Column("alignment", "α"),
-            Column("null", "chance"),
-            Column("excess", "α − chance"),
-            Column("rank", "rank of α"),
+            *_medians(*dict.fromkeys([*_FIRST, *(name for name in QUANTITIES if name not in _OTHERS)])),
         ),
     ),
     "correlations": (
@@ -35,28 +39,25 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("spearman_linearized_alignment_n", "pairs", count),
             Column("spearman_alignment_distance", "r(α, ρ)"),
             Column("spearman_alignment_distance_n", "pairs", count),
-            Column("deviation", "deviation from 1 − t"),
+            *_medians("deviation"),
         ),
     ),
     "split": (
         "why robustness and alignment differ, run by run",
         (
-            Column("linearized_robustness", "ρ̃"),
+            *_medians("linearized_robustness"),
             Column("alignment", "= α"),
             Column("direction_gap", "+ direction gap"),
             Column("bias_gap", "+ bias gap"),
             Column("direction_larger", "direction gap larger", percent),
-            Column("binarized_alignment", "α†"),
-            Column("bound", "upper bound, not an estimate"),
+            *_medians("binarized_alignment", "bound"),
         ),
     ),
 }
 _CLASS = (
     Column("n", "samples", count),
     Column("accuracy", "accuracy", percent),
-    Column("distance", "ρ"),
-    Column("linearized_robustness", "ρ̃"),
-    Column("alignment", "α"),
+    *_medians(*BY_CLASS),
 )
 #: Rows of the table of robust accuracy.
 _ROWS = 11
@@ -66,7 +67,7 @@ def summary_tables(runs: Sequence[Run], summary: pd.DataFrame) -> dict[str, Tabl
     """summary, distances, correlations, split and robust-accuracy."""
     tables = {name: Table(name, label, summary, (_RUN, *columns)) for name, (label, columns) in _TABLES.items()}
     attacks = dict.fromkeys(attack for run in runs for attack in run.attacks)
-    distances = (_RUN, *(Column(f"distance_{name}", name) for name in attacks), Column("found", "found", percent))
+    distances = (_RUN, *(Column(f"{BY_ATTACK}{name}", name) for name in attacks), Column("found", "found", percent))
     tables["distances"] = Table("distances", "median distance by attack", summary, distances)
     tables["robust-accuracy"] = _robust_table(runs)
     return tables

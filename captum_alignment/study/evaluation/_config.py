@@ -1,6 +1,66 @@
-"""The choices of an evaluation, without anything that is slow to import."""
+"""What is measured of every sample, and how: the parameters of `evaluate`, the options of the command."""
 
-#: The attacks a study can name one by one; `make_attacks` makes them.
-ATTACKS = ("gradient", "deepfool", "ddn", "carlini-wagner")
-#: Portfolios of `captum_alignment.adversarial_distance`, named alone.
-PORTFOLIOS = ("paper", "fast", "thorough")
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How an evaluation measures; every field says what it is for in its metadata.
+
+    Raises:
+        ValueError: a value out of range. Attacks are resolved, and a subset drawn, when the evaluation begins.
+    """
+
+    attacks: Any = field(
+        default="fast",
+        metadata={"help": "names, one or more, or FILE.py:NAME", "metavar": "NAME", "nargs": "+"},
+    )
+    norm: float = field(default=2, metadata={"help": "of perturbations: 1, 2 or inf", "metavar": "P"})
+    bounds: tuple[float, float] = field(
+        default=(0, 1), metadata={"help": "the least and the greatest value of an image", "metavar": "X"}
+    )
+    candidates: int | None = field(
+        default=None, metadata={"help": "search only that many rivals", "metavar": "N", "none": "all"}
+    )
+    subset: int | None = field(
+        default=None, metadata={"help": "samples drawn by the seed", "metavar": "N", "none": "all"}
+    )
+    seed: int = field(default=0, metadata={"help": "of the subset", "metavar": "N"})
+    part_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "samples of a part, which is written as one file and whose maps are each other's chance level "
+            "(default: 100, or 32 for images of more than 64 x 64 pixels)",
+            "metavar": "N",
+        },
+    )
+    batch_size: int | str = field(
+        default="auto",
+        metadata={
+            "help": "samples that go through the model at once; 'auto' halves it when memory ends",
+            "metavar": "N",
+        },
+    )
+    precision: str = field(
+        default="float32",
+        metadata={"help": "float32 leaves the model as it is; bfloat16 and float16 run it so", "metavar": "NAME"},
+    )
+    strict: bool = field(default=False, metadata={"help": "stop at the first sample that cannot be measured"})
+    num_workers: int = field(
+        default=0, metadata={"help": "processes that read ahead", "metavar": "N", "flags": ("--workers",)}
+    )
+
+    def __post_init__(self) -> None:
+        if self.norm not in (1, 2, math.inf):
+            raise ValueError(f"norm: got {self.norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: got {self.precision!r}, expected {', '.join(PRECISIONS)}")
+        if self.part_size is not None and self.part_size < 1:
+            raise ValueError(f"part_size: got {self.part_size}, expected at least 1, or None")
+        size = self.batch_size
+        if size != "auto" and (isinstance(size, (bool, str)) or size < 1):
+            raise ValueError(f"batch_size: got {size!r}, expected a positive integer or 'auto'")

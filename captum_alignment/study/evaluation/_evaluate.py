@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from captum_alignment.study.evaluation._batches import BatchSize
+from captum_alignment.study.evaluation._config import EvaluationConfig
 from captum_alignment.study.evaluation._gallery import GalleryMaps
 from captum_alignment.study.evaluation._plan import Plan, make_plan
 from captum_alignment.study.evaluation._records import (
@@ -61,7 +62,7 @@ def evaluate(
             and samples where they are there. Also a pair (x, y) of arrays, a `DataLoader`, rows with ``image`` and
             ``label``, and `Features`, which are no images.
         out: folder, new, empty, or of this evaluation; None keeps the records in memory.
-        attacks: as in `adversarial_distance`, or names out of gradient, deepfool, ddn, carlini-wagner.
+        attacks: as in `adversarial_distance`: names, ``FILE.py:NAME``, attacks.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
         subset: so many samples, drawn without replacement by ``seed``; None is all.
         part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. The chance level of
@@ -85,31 +86,32 @@ def evaluate(
             folder that holds something else, or an evaluation of another configuration (the difference is shown).
         MemoryError: a single sample does not fit into memory.
     """
-    _check_batch_size(batch_size)
+    config = EvaluationConfig(
+        attacks=attacks,
+        norm=norm,
+        bounds=bounds,
+        candidates=candidates,
+        subset=subset,
+        seed=seed,
+        part_size=part_size,
+        batch_size=batch_size,
+        precision=precision,
+        num_workers=num_workers,
+        strict=strict,
+    )
     if out is None and not read:
         raise ValueError("read: got False without out, expected a folder that keeps the records")
     with evaluation_mode(model), processes() as group:
-        plan = make_plan(
-            model,
-            dataset,
-            attacks=attacks,
-            norm=norm,
-            bounds=bounds,
-            candidates=candidates,
-            precision=precision,
-            subset=subset,
-            seed=seed,
-            part_size=part_size,
-        )
-        size = BatchSize(batch_size, plan.like.numel(), plan.like.device)
-        work = Work(plan, size, GalleryMaps(shown), num_workers, strict)
+        plan = make_plan(model, dataset, config)
+        size = BatchSize(config.batch_size, plan.like.numel(), plan.like.device)
+        work = Work(plan, size, GalleryMaps(shown))
         if out is None:
             if group.size > 1:
                 raise ValueError("out: got None with several processes, expected a folder, where they join their parts")
             with _bar(plan, range(plan.parts), show_progress) as bar:
                 return ordered(work.part(part, bar) for part in range(plan.parts))
-        folder, config = Path(out), {**plan.config, **(about or {})}
-        todo = group.from_first(lambda: _open(folder, config, plan.parts))
+        folder, manifest = Path(out), {**plan.manifest, **(about or {})}
+        todo = group.from_first(lambda: _open(folder, manifest, plan.parts))
         with _bar(plan, todo, show_progress and group.rank == 0) as bar:
             for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
                 write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
@@ -119,9 +121,9 @@ def evaluate(
     return read_records(folder) if read else pd.DataFrame()
 
 
-def _open(folder: Path, config: dict[str, Any], parts: int) -> list[int]:
+def _open(folder: Path, manifest: dict[str, Any], parts: int) -> list[int]:
     """The parts that are still to be measured."""
-    open_folder(folder, KIND, config)
+    open_folder(folder, KIND, manifest)
     missing = missing_parts(folder, parts)
     if missing:
         for merged in (records_file(folder), gallery_file(folder)):
@@ -143,8 +145,3 @@ def _samples(plan: Plan, parts: Sequence[int]) -> int:
 def _bar(plan: Plan, parts: Sequence[int], show: bool) -> Any:
     total = _samples(plan, parts)
     return tqdm(total=total, desc="evaluating", unit="sample", dynamic_ncols=True, disable=not (show and total))
-
-
-def _check_batch_size(size: int | str) -> None:
-    if size != "auto" and (isinstance(size, (bool, str)) or size < 1):
-        raise ValueError(f"batch_size: got {size!r}, expected a positive integer or 'auto'")

@@ -1,7 +1,6 @@
 """Everything that is measured on one batch of images."""
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -10,23 +9,11 @@ from torch import Tensor
 
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import LinearAnalysis, homogeneous_decomposition, linearity_profile
-from captum_alignment.study.evaluation._columns import BACK, BIAS, FORWARD, INPUT, RESIDUAL
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What is measured: the attacks, as `adversarial_distance` takes them, the norm of perturbations, the bounds of
-    values, and how many rivals are searched (None: all)."""
-
-    attacks: Any
-    norm: float
-    bounds: tuple[float, float]
-    candidates: int | None
+from captum_alignment.study.evaluation._columns import BACK, BIAS, BY_ATTACK, FORWARD, INPUT, RESIDUAL
+from captum_alignment.study.evaluation._config import EvaluationConfig
 
 
-def measure(model: Any, images: Tensor, protocol: Protocol) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+def measure(model: Any, images: Tensor, config: EvaluationConfig) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """One row per image (N, C, H, W), and its maps on the CPU, shaped like the images.
 
     Returns:
@@ -34,15 +21,13 @@ def measure(model: Any, images: Tensor, protocol: Protocol) -> tuple[pd.DataFram
         succeeded), attack (whose it is), distance_<attack> (verified, unrefined), and what `explain` adds.
         The maps: gradient, binarized_gradient, adversarial.
     """
-    analysis = linear_analysis(model, images, norm=protocol.norm, candidates=protocol.candidates)
+    analysis = linear_analysis(model, images, norm=config.norm, candidates=config.candidates)
     with warnings.catch_warnings():
         # Of every sample the column ``reason`` says it.
         warnings.filterwarnings("ignore", "no adversarial for|the distance of", UserWarning)
-        found = adversarial_distance(
-            model, images, attacks=protocol.attacks, norm=protocol.norm, bounds=protocol.bounds
-        )
-    distances = found.to_dataframe().rename(columns={name: f"distance_{name}" for name in found.names})
-    explained = explain(model, images, analysis, found.adversarials, norm=protocol.norm)
+        found = adversarial_distance(model, images, attacks=config.attacks, norm=config.norm, bounds=config.bounds)
+    distances = found.to_dataframe().rename(columns={name: f"{BY_ATTACK}{name}" for name in found.names})
+    explained = explain(model, images, analysis, found.adversarials, norm=config.norm)
     table = pd.concat([analysis.to_dataframe(), distances, explained], axis=1).rename(columns={"target": "prediction"})
     maps = {
         "gradient": analysis.gradient,

@@ -1,14 +1,14 @@
 """What an evaluation is to do: the model, the samples and their parts, checked before anything is written."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_alignment.study.evaluation._attacks import describe_attacks, make_attacks
-from captum_alignment.study.evaluation._measure import PRECISIONS, Protocol
+from captum_alignment.robust import resolve_attacks
+from captum_alignment.study.evaluation._attacks import describe_attacks
+from captum_alignment.study.evaluation._config import EvaluationConfig
 from captum_alignment.study.load import Autocast, Sample, Samples
 from captum_alignment.study.store import state_hash
 
@@ -24,56 +24,40 @@ class Plan:
     """The samples ``indices`` of a data set in ``parts`` parts, and what is measured of ``model``.
 
     Attributes:
+        config: its attacks are resolved: {name: attack}.
         classes: how many the model has. like: an image (1, C, H, W) on the model's device, of its dtype.
-        config: what tells this evaluation from another, as JSON holds it.
+        manifest: what tells this evaluation from another, as JSON holds it.
     """
 
     model: Any
     samples: Samples
-    protocol: Protocol
+    config: EvaluationConfig
     indices: list[int]
     parts: int
     classes: int
     like: Tensor
-    config: dict[str, Any]
+    manifest: dict[str, Any]
 
     def part(self, number: int) -> list[int]:
         """The samples of a part: far apart, because neighbours in a folder are of one class."""
         return self.indices[number :: self.parts]
 
 
-def make_plan(
-    model: Any,
-    dataset: Any,
-    *,
-    attacks: Any,
-    norm: float,
-    bounds: tuple[float, float],
-    candidates: int | None,
-    precision: str,
-    subset: int | None,
-    seed: int,
-    part_size: int | None,
-) -> Plan:
-    """The plan of `evaluate` with these arguments; raises what it says there."""
+def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
+    """What `evaluate` does with these arguments; raises what it says there."""
     if not callable(model):
         raise TypeError(f"model: got {type(model).__name__}, expected a module or a function of images")
-    if norm not in (1, 2, math.inf):
-        raise ValueError(f"norm: got {norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: got {precision!r}, expected {', '.join(PRECISIONS)}")
-    chosen = make_attacks(attacks, norm)
-    low, high = (float(bound) for bound in bounds)
+    resolved = replace(config, attacks=resolve_attacks(config.attacks, config.norm))
+    low, high = (float(bound) for bound in config.bounds)
     samples = Samples(dataset, (low, high))
-    indices = _draw(len(samples), subset, seed)
-    reduced = PRECISIONS[precision]
-    runner = model if reduced is None else Autocast(model, reduced)
+    indices = _draw(len(samples), config.subset, config.seed)
+    runner = model if config.precision == "float32" else Autocast(model, getattr(torch, config.precision))
     like = _first(samples, indices).unsqueeze(0).to(_reference(model))
     samples.shape = tuple(like.shape[1:])
     classes = _try(runner, like)
-    size = _checked_size(part_size, like.numel())
+    size = config.part_size or (_PART if like.numel() <= _LARGE else _PART_OF_LARGE)
     names = samples.classes
-    config = {
+    manifest = {
         "model": getattr(model, "__qualname__", type(model).__qualname__),
         "weights": state_hash(model.state_dict()) if isinstance(model, nn.Module) else "unknown (a function)",
         "dataset": getattr(dataset, "name", type(dataset).__qualname__),
@@ -81,16 +65,15 @@ def make_plan(
         "of": len(samples),
         "shape": list(like.shape[1:]),
         "classes": None if names is None else [str(name) for name in names],
-        "attacks": describe_attacks(chosen),
-        "norm": f"{norm:g}",
+        "attacks": describe_attacks(config.attacks, config.norm),
+        "norm": f"{config.norm:g}",
         "bounds": [low, high],
-        "candidates": candidates,
-        "precision": precision,
-        "seed": seed,
+        "candidates": config.candidates,
+        "precision": config.precision,
+        "seed": config.seed,
         "part size": size,
     }
-    protocol = Protocol(attacks=chosen, norm=norm, bounds=(low, high), candidates=candidates)
-    return Plan(runner, samples, protocol, indices, -(-len(indices) // size), classes, like, config)
+    return Plan(runner, samples, resolved, indices, -(-len(indices) // size), classes, like, manifest)
 
 
 def _draw(n: int, subset: int | None, seed: int) -> list[int]:
@@ -101,14 +84,6 @@ def _draw(n: int, subset: int | None, seed: int) -> list[int]:
     if not 1 <= subset <= n:
         raise ValueError(f"subset: got {subset}, expected 1 to {n}, the samples there are")
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset].sort().values.tolist()
-
-
-def _checked_size(part_size: int | None, values: int) -> int:
-    if part_size is None:
-        return _PART if values <= _LARGE else _PART_OF_LARGE
-    if part_size < 1:
-        raise ValueError(f"part_size: got {part_size}, expected at least 1, or None")
-    return part_size
 
 
 def _reference(model: Any) -> Tensor:

@@ -1,7 +1,4 @@
-"""The records of an evaluation: one row per sample, in numbered parts, then in one table.
-
-``docs/evaluate.md`` says what every column means.
-"""
+"""The records of an evaluation: one row per sample, in numbered parts, then in one table; `COLUMNS` are its columns."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,17 +11,16 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from captum_alignment.study.evaluation._columns import COLUMNS, VERSION, column, place
 from captum_alignment.study.evaluation._run import Run
 from captum_alignment.study.store import read_arrays, read_manifest, whole_file
 
 KIND = "evaluation"
-#: Version of the columns and of the portfolios; parts of another one are measured again.
-COLUMNS = 5
 _META = b"captum_alignment"
 #: So many parts make a row group of the table: what a file says about its groups is read whole, whatever is wanted.
 _GROUP = 100
-_INTEGERS: tuple[str, ...] = ("sample", "label", "prediction", "rival", "model_passes")
-_TEXTS: tuple[str, ...] = ("id", "attack", "reason", "error")
+#: What pandas calls the types of the columns, each of which has missing values.
+_DTYPES = {"int64": "Int64", "large_string": "string", "double": "float64"}
 
 
 def part_file(folder: Path, part: int) -> Path:
@@ -41,21 +37,24 @@ def gallery_file(folder: Path) -> Path:
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """``frame`` with the dtypes of records, in which a part without any measured sample agrees with the others.
+    """``frame`` with the dtypes and in the order of `COLUMNS`, so that a part without any measured sample agrees with
+    the others.
 
     Whole numbers are Int64 and texts are strings, both missing where there is nothing; the rest are floats, NaN where
     there is nothing.
     """
-    kinds = {**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_TEXTS, "string")}
-    return frame.astype({str(name): kinds.get(str(name), "float64") for name in frame})
+    places = {str(name): place(str(name)) for name in frame}
+    dtypes = {name: _DTYPES[str(COLUMNS.field(at).type)] for name, at in places.items()}
+    return frame[sorted(places, key=places.__getitem__)].astype(dtypes)
 
 
 def write_table(path: Path, frame: pd.DataFrame, **about: Any) -> None:
-    """``frame`` as parquet; ``about`` and the version of the columns go into its metadata."""
+    """``frame`` as parquet; the meaning and unit of its columns, their version and ``about`` go into its metadata."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), _META: json.dumps({"columns": COLUMNS, **about}).encode()}
+    metadata = {**(table.schema.metadata or {}), _META: json.dumps({"columns": VERSION, **about}).encode()}
+    schema = pa.schema([column(field.name) or field for field in table.schema], metadata)
     with whole_file(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        pq.write_table(table.cast(schema), temporary)
 
 
 def table_about(path: Path) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def table_about(path: Path) -> dict[str, Any]:
 
 def missing_parts(folder: Path, count: int) -> list[int]:
     """Which of ``count`` parts are not there, or not with these columns."""
-    return [part for part in range(count) if table_about(part_file(folder, part)).get("columns") != COLUMNS]
+    return [part for part in range(count) if table_about(part_file(folder, part)).get("columns") != VERSION]
 
 
 def merge_parts(folder: Path, count: int) -> None:
@@ -111,6 +110,12 @@ class StoredRecords:
         if not self._path.is_file():
             done = len(list((folder / "parts").glob("part-*.parquet")))
             raise ValueError(f"folder: {folder} is not finished ({done} parts are); the same command continues it")
+        version = table_about(self._path).get("columns")
+        if version != VERSION:
+            raise ValueError(
+                f"folder: the records in {folder} have columns of version {version}, expected {VERSION}; the command "
+                "that wrote them measures them again"
+            )
         self._names = pq.read_schema(self._path).names
         self._order = np.argsort(pq.read_table(self._path, columns=["sample"])["sample"].to_numpy(), kind="stable")
 

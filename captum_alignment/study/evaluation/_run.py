@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from captum_alignment.study.evaluation._columns import BY_ATTACK
+
 Array: TypeAlias = NDArray[Any]
 
 _NORMS = {"1": "l₁", "2": "l₂", "inf": "l∞"}
@@ -81,8 +83,8 @@ class Run:
     @property
     def attacks(self) -> list[str]:
         """Those that ran on every measured sample; only they have comparable medians."""
-        columns = [str(name) for name in self.records if str(name).startswith("distance_")]
-        return [name.removeprefix("distance_") for name in columns if not np.isnan(self.values(name)).any()]
+        columns = [str(name) for name in self.records if str(name).startswith(BY_ATTACK)]
+        return [name.removeprefix(BY_ATTACK) for name in columns if not np.isnan(self.values(name)).any()]
 
     @property
     def labelled(self) -> Array:

@@ -28,13 +28,12 @@ class Work:
     plan: Plan
     batch_size: BatchSize
     gallery: GalleryMaps
-    workers: int
-    strict: bool
 
     def part(self, number: int, bar: Any) -> pd.DataFrame:
         """The records of one part, in the order of its samples."""
         indices = self.plan.part(number)
-        read = [s for batch in self.plan.samples.batches(indices, len(indices), workers=self.workers) for s in batch]
+        batches = self.plan.samples.batches(indices, len(indices), workers=self.plan.config.num_workers)
+        read = [sample for batch in batches for sample in batch]
         self._check(read)
         good = [sample for sample in read if sample.error is None]
         failed = [sample for sample in read if sample.error is not None]
@@ -44,15 +43,13 @@ class Work:
             gradients.append(gradient)
             bar.update(len(table))
         if tables:
-            measured = pd.concat(tables, ignore_index=True)
-            self._add_chance_level(measured, good, torch.cat(gradients))
-            tables = [measured]
+            chance = self._chance_level(good, torch.cat(gradients))
+            tables = [pd.concat(tables, ignore_index=True).assign(**chance)]
         if failed:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))
-        frame = pd.concat(tables, ignore_index=True)
-        frame["error"] = frame.pop("error")  # last
-        if self.strict and frame["error"].notna().any():
+        frame = typed(pd.concat(tables, ignore_index=True))
+        if self.plan.config.strict and frame["error"].notna().any():
             first = frame[frame["error"].notna()].iloc[0]
             raise ValueError(f"dataset: sample {first['sample']} ({first['id']}): {first['error']}")
         return frame.sort_values("sample", ignore_index=True)
@@ -71,30 +68,29 @@ class Work:
         gradients = torch.full(images.shape, torch.nan)
         frame = pd.DataFrame(index=range(len(images)))
         if good.any():
-            table, maps = measure(self.plan.model, images[good], self.plan.protocol)
+            table, maps = measure(self.plan.model, images[good], self.plan.config)
             gradients[good.cpu()] = maps["gradient"].float()
             rows = good.nonzero().flatten().tolist()
             maps["image"] = images[good].cpu()
             self.gallery.remember([samples[row].index for row in rows], table["distance"], maps)
             table.index = pd.Index(rows)
             frame = table.reindex(frame.index)
-        for offset, (name, values) in enumerate(_identity(samples).items()):
-            frame.insert(offset, name, values)
-        frame["error"] = [None if fine else "the model's scores are NaN or infinite" for fine in good.tolist()]
-        return typed(frame), gradients
+        errors = [None if fine else "the model's scores are NaN or infinite" for fine in good.tolist()]
+        return typed(frame.assign(**_identity(samples), error=errors)), gradients
 
-    def _add_chance_level(self, frame: pd.DataFrame, samples: Sequence[Sample], gradients: Tensor) -> None:
-        """null, excess and rank, among the samples of the part that have a gradient."""
+    def _chance_level(self, samples: Sequence[Sample], gradients: Tensor) -> dict[str, np.ndarray]:
+        """null, excess and rank, among the samples of the part that have a gradient; NaN for the others."""
         known = gradients.flatten(1).isfinite().all(1)
         if not known.any():
-            return
+            return {}
         images = torch.stack([s.image for s in samples if s.image is not None])[known]
-        chance = alignment_null(images, gradients[known].to(images), norm=self.plan.protocol.norm)
-        after = int(frame.columns.get_loc("alignment"))  # pyright: ignore[reportArgumentType] - the name is unique
-        for offset, name in enumerate(("null", "excess", "rank"), 1):
+        found = alignment_null(images, gradients[known].to(images), norm=self.plan.config.norm)
+        columns = {}
+        for name in ("null", "excess", "rank"):
             column = torch.full((len(samples),), torch.nan, dtype=torch.float64)
-            column[known] = getattr(chance, name).double()
-            frame.insert(after + offset, name, column.numpy())
+            column[known] = getattr(found, name).double()
+            columns[name] = column.numpy()
+        return columns
 
     def _check(self, samples: Sequence[Sample]) -> None:
         for sample in samples:

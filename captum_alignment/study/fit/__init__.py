@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
-    from captum_alignment.study.fit._config import Retraining, Training
-    from captum_alignment.study.fit._fit import Diverged, EpochBar, Recipe, count_correct, fit, fit_fresh
+    from captum_alignment.study.fit._config import Retraining, Training, TrainingConfig
+    from captum_alignment.study.fit._fit import Diverged, EpochBar, count_correct, fit, fit_fresh
     from captum_alignment.study.fit._kept import SEED, trained
     from captum_alignment.study.fit._networks import LAYERS, NETWORKS, SmallNet, network_factory
-    from captum_alignment.study.fit._recipes import make_recipe
-    from captum_alignment.study.fit._trainings import TRAININGS
+    from captum_alignment.study.fit._recipes import Recipe
+    from captum_alignment.study.fit._trainings import TRAININGS, make_recipe
 
 __all__ = [
     "LAYERS",
@@ -27,6 +27,7 @@ __all__ = [
     "Retraining",
     "SmallNet",
     "Training",
+    "TrainingConfig",
     "count_correct",
     "fit",
     "fit_fresh",
@@ -39,11 +40,11 @@ __all__ = [
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "_config": ["Retraining", "Training"],
-        "_fit": ["Diverged", "EpochBar", "Recipe", "count_correct", "fit", "fit_fresh"],
+        "_config": ["Retraining", "Training", "TrainingConfig"],
+        "_fit": ["Diverged", "EpochBar", "count_correct", "fit", "fit_fresh"],
         "_kept": ["SEED", "trained"],
         "_networks": ["LAYERS", "NETWORKS", "SmallNet", "network_factory"],
-        "_recipes": ["make_recipe"],
-        "_trainings": ["TRAININGS"],
+        "_recipes": ["Recipe"],
+        "_trainings": ["TRAININGS", "make_recipe"],
     },
 )

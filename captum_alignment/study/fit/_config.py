@@ -1,43 +1,30 @@
 """How a network is trained."""
 
-from dataclasses import dataclass
-from typing import Protocol
-
-
-class Training(Protocol):
-    """How a network is trained; `StudyConfig` and `Retraining` say so."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def optimizer(self) -> str: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def decay_every(self) -> int | None: ...
-    @property
-    def weight_decay(self) -> float: ...
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retraining:
-    """How a network is trained where no study says it.
+class TrainingConfig:
+    """How a network is trained; every field says what it is for in its metadata.
 
-    Attributes:
-        optimizer: "adam" or "sgd" (momentum .9). learning_rate decays along a cosine to 0, or by 10 every
-            ``decay_every`` epochs where that is given.
-        augment: flip images at random and shift them by up to 4 pixels, before every step.
+    Raises:
+        ValueError: a value out of range.
     """
 
-    epochs: int = 15
-    batch_size: int = 50
-    optimizer: str = "adam"
-    learning_rate: float = 2e-3
-    decay_every: int | None = None
-    weight_decay: float = 0.0
-    augment: bool = False
+    epochs: int = field(default=15, metadata={"help": "passes over the training images", "metavar": "N"})
+    batch_size: int = field(default=50, metadata={"help": "images of a step", "metavar": "N"})
+    optimizer: str = field(default="adam", metadata={"help": "adam, or sgd with momentum .9", "metavar": "NAME"})
+    learning_rate: float = field(
+        default=2e-3, metadata={"help": "at the beginning; it decays along a cosine to 0", "metavar": "X"}
+    )
+    decay_every: int | None = field(
+        default=None,
+        metadata={"help": "epochs after which it is divided by 10 instead", "metavar": "N", "none": "never"},
+    )
+    weight_decay: float = field(default=0.0, metadata={"help": "of the optimizer", "metavar": "X"})
+    augment: bool = field(
+        default=False, metadata={"help": "flip training images at random and shift them by up to 4 pixels"}
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "decay_every"):
@@ -48,3 +35,7 @@ class Retraining:
             raise ValueError(f"optimizer: got {self.optimizer!r}, expected 'adam' or 'sgd'")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: got {self.learning_rate}, expected a number > 0")
+
+
+#: As rooms that do not know the configuration of a study call it.
+Retraining = Training = TrainingConfig

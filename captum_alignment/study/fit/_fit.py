@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,20 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 from typing_extensions import override  # comes with torch
 
-from captum_alignment.study.fit._config import Retraining, Training
+from captum_alignment.study.fit._config import TrainingConfig
+from captum_alignment.study.fit._recipes import Loss, Recipe, cross_entropy
 from captum_alignment.study.load import Split
 
 #: Images that a network is tested on at once.
 _CHUNK = 512
 #: Pixels by which an image is shifted at most.
 _SHIFT = 4
-
-#: The loss of a batch, from its scores (N, K), images and labels.
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def cross_entropy(scores: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(scores, labels)
 
 
 class Classifier(LightningModule):
@@ -39,8 +32,8 @@ class Classifier(LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        config: Training,
-        loss: Callable[[Tensor, Tensor, Tensor], Tensor] = cross_entropy,
+        config: TrainingConfig,
+        loss: Loss = cross_entropy,
     ) -> None:
         super().__init__()
         self.network = network
@@ -73,24 +66,11 @@ class Diverged(ValueError):
     """A training that ended with weights that are not finite."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What distinguishes a training from a plain one.
-
-    Attributes:
-        callbacks: that change the step. maps: a target map for each training image. loss: of a batch.
-    """
-
-    callbacks: Sequence[Callback] = ()
-    maps: Tensor | None = None
-    loss: Loss = field(default=cross_entropy)
-
-
 def fit(
     network: Callable[[], nn.Module],
     recipe: Recipe,
     samples: Split,
-    config: Training,
+    config: TrainingConfig,
     *,
     seed: int,
     device: torch.device,
@@ -100,7 +80,11 @@ def fit(
 
     Raises:
         KeyboardInterrupt: stopped by the user. Diverged: the weights are not finite.
+        ValueError: augmentation for a recipe with target maps, which would no longer lie where the image shows it.
     """
+    if config.augment and recipe.maps is not None:
+        raise ValueError("augment: got True for a training with target maps, which do not move with the images")
+    augmentation = [Augmentation()] if config.augment else []
     with _quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         module = Classifier(network(), config, recipe.loss)
@@ -108,7 +92,7 @@ def fit(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=1 if device.index is None else [device.index],
             max_epochs=config.epochs,
-            callbacks=[*recipe.callbacks, *callbacks],
+            callbacks=[*augmentation, *recipe.callbacks, *callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -182,7 +166,7 @@ def augmented(images: Tensor) -> Tensor:
 def fit_fresh(
     make_model: Callable[[], nn.Module],
     split: Split,
-    retraining: Retraining,
+    config: TrainingConfig,
     *,
     seed: int,
     device: torch.device,
@@ -194,13 +178,12 @@ def fit_fresh(
     Raises:
         ValueError: the training diverged.
     """
-    recipe = Recipe([Augmentation()] if retraining.augment else [])
 
     def network() -> nn.Module:
         return make_model().train()  # what loads a model may have it in evaluation mode
 
     try:
-        return fit(network, recipe, split, retraining, seed=seed, device=device, callbacks=callbacks)
+        return fit(network, Recipe(), split, config, seed=seed, device=device, callbacks=callbacks)
     except Diverged as error:
         raise ValueError(f"{name}: the training diverged; use a smaller learning rate") from error
 

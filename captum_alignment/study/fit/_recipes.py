@@ -1,105 +1,100 @@
-"""How each method trains: its callbacks, its targets, its loss."""
+"""What a training adds to plain training: callbacks that change the step, target maps, another loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from captum_alignment.study.fit._fit import Recipe
+from captum_alignment import training
 from captum_alignment.study.load import Split
-from captum_alignment.training import (
-    AdversarialTraining,
-    Distillation,
-    InterpretationRegularizer,
-    JacobianRegularizer,
-    LargeMargin,
-    LipschitzRegularization,
-    RegularizationCallback,
-    SaliencyTargets,
-    distillation_loss,
-    saliency_targets,
-)
 
-#: A network trained with a recipe on the same data by the same seed: ``teach("pgd-l2", Recipe(...))``.
-Teach = Callable[[str, Recipe], nn.Module]
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback  # the command line names trainings before anything slow is there
 
-_PGD_STEPS = 7
-#: Weight of the hinge of the large margin; its strength is the margin.
-_MARGIN_WEIGHT = 1.0
+#: The loss of a batch, from its scores (N, K), images and labels.
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+PGD_STEPS = 7
 _MAGNITUDE = 0.05
 #: Half the diagonal of the unit cube, over this, is the radius at which the robust teacher is trained: 1.5 on MNIST.
 _TEACHER_RADIUS = 28 / 3
 
 
-class _Targets(NamedTuple):
-    """Where the target maps come from (Noack et al. 2019, Section 4)."""
-
-    robust: bool
-    method: Any
-    threshold: float
-    permuted: float = 0.0
+def cross_entropy(scores: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(scores, labels)
 
 
-_TARGETS = {
-    "interpretation": _Targets(False, "smoothgrad", 1.25),
-    "interpretation-robust": _Targets(True, "gradient", 1.0),
-    "interpretation-robust-smooth": _Targets(True, "smoothgrad", 1.0),
-    "interpretation-permuted": _Targets(True, "smoothgrad", 1.0, permuted=1.0),
-}
+@dataclass(frozen=True)
+class Recipe:
+    """What distinguishes a training from a plain one.
 
-
-def make_recipe(method: str, strength: float, samples: Split, teach: Teach, folder: Path) -> Recipe:
-    """What ``method`` adds to plain training at ``strength``; nothing at strength 0.
-
-    Args:
-        teach: trains the other network that distillation and interpretation targets need.
-        folder: where target maps are kept.
+    Attributes:
+        callbacks: that change the step. maps: a target map for each training image. loss: of a batch.
     """
-    if strength == 0:
-        return Recipe()
-    if method in _TARGETS:
-        return _interpretation(_TARGETS[method], strength, samples, teach, folder)
-    return _RECIPES[method](strength, teach)
+
+    callbacks: "Sequence[Callback]" = ()
+    maps: Tensor | None = None
+    loss: Loss = cross_entropy
 
 
-def _distillation(temperature: float, teach: Teach) -> Recipe:
+#: A network trained with a recipe on the same data by the same seed: ``teach("pgd-l2", Recipe(...))``.
+Teach = Callable[[str, Recipe], nn.Module]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a recipe may need: the training samples, other networks, and the folder where target maps are kept."""
+
+    samples: Split
+    teach: Teach
+    folder: Path
+
+
+#: What a strength and a lesson make.
+MakeRecipe = Callable[[float, Lesson], Recipe]
+
+
+def regularized(make: Callable[[float, Split], Any]) -> MakeRecipe:
+    """The regularizer that ``make`` returns for a strength and the training samples."""
+    return lambda strength, lesson: Recipe([training.RegularizationCallback(make(strength, lesson.samples))])
+
+
+def adversarial(attack: Any) -> MakeRecipe:
+    """Training on adversarial examples; the strength is their radius."""
+    return lambda radius, _: Recipe([training.AdversarialTraining(radius, attack=attack, steps=PGD_STEPS)])
+
+
+def distilled(temperature: float, lesson: Lesson) -> Recipe:
+    """Training on the soft labels of a network that was trained at the same temperature."""
+
     def hard(scores: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
-        return distillation_loss(scores, labels, temperature=temperature).mean()
+        return training.distillation_loss(scores, labels, temperature=temperature).mean()
 
-    teacher = teach(f"distillation-{temperature:g}", Recipe(loss=hard))
-    soft = Distillation(teacher, temperature=temperature)
-    return Recipe(loss=lambda scores, images, labels: soft(scores, images))  # noqa: ARG005 - the form of a loss
-
-
-def _adversarial(attack: Any) -> Callable[[float, Teach], Recipe]:
-    return lambda epsilon, teach: Recipe([AdversarialTraining(epsilon, attack=attack, steps=_PGD_STEPS)])  # noqa: ARG005
+    teacher = lesson.teach(f"distillation-{temperature:g}", Recipe(loss=hard))
+    soft = training.Distillation(teacher, temperature=temperature)
+    return Recipe(loss=lambda scores, images, _: soft(scores, images))
 
 
-_RECIPES: dict[str, Callable[[float, Teach], Recipe]] = {
-    "lipschitz": lambda weight, teach: Recipe([LipschitzRegularization(weight)]),  # noqa: ARG005
-    "jacobian": lambda weight, teach: Recipe([RegularizationCallback(JacobianRegularizer(weight))]),  # noqa: ARG005
-    "large-margin": lambda margin, teach: Recipe(  # noqa: ARG005
-        [RegularizationCallback(LargeMargin(_MARGIN_WEIGHT, margin=margin, candidates=3))]
-    ),
-    "pgd-l2": _adversarial("pgd-l2"),
-    "pgd-linf": _adversarial("pgd-linf"),
-    "distillation": _distillation,
-}
+def interpreted(*, robust: bool, method: Any, threshold: float, permuted: float = 0.0) -> MakeRecipe:
+    """Training toward the saliency maps of another network, plain or robust (Noack et al. 2019, Section 4)."""
 
+    def make(weight: float, lesson: Lesson) -> Recipe:
+        samples = lesson.samples
+        if robust:
+            radius = samples.images[0].numel() ** 0.5 / 2 / _TEACHER_RADIUS
+            teacher = lesson.teach("robust", Recipe([training.AdversarialTraining(radius, steps=PGD_STEPS)]))
+        else:
+            teacher = lesson.teach("plain", Recipe())
+        pairs = TensorDataset(samples.images, samples.labels)
+        store = lesson.folder / f"{method}-of-{'robust' if robust else 'plain'}"
+        training.saliency_targets(teacher, pairs, store, method=method)
+        stored = training.SaliencyTargets(pairs, store, threshold=threshold, permuted=permuted)
+        maps = torch.stack([stored[index][2] for index in range(len(pairs))])
+        regularizer = training.InterpretationRegularizer(weight, _MAGNITUDE * weight)
+        return Recipe([training.RegularizationCallback(regularizer)], maps)
 
-def _interpretation(targets: _Targets, weight: float, samples: Split, teach: Teach, folder: Path) -> Recipe:
-    if targets.robust:
-        radius = samples.images[0].numel() ** 0.5 / 2 / _TEACHER_RADIUS
-        teacher = teach("robust", Recipe([AdversarialTraining(radius, steps=_PGD_STEPS)]))
-    else:
-        teacher = teach("plain", Recipe())
-    pairs = TensorDataset(samples.images, samples.labels)
-    store = folder / f"{targets.method}-of-{'robust' if targets.robust else 'plain'}"
-    saliency_targets(teacher, pairs, store, method=targets.method)
-    stored = SaliencyTargets(pairs, store, threshold=targets.threshold, permuted=targets.permuted)
-    maps = torch.stack([stored[index][2] for index in range(len(pairs))])
-    regularizer = InterpretationRegularizer(weight, _MAGNITUDE * weight)
-    return Recipe([RegularizationCallback(regularizer)], maps)
+    return make

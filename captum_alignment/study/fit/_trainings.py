@@ -1,6 +1,36 @@
-"""The ways in which a cohort can be trained: what the strength of each is, and which strengths are sensible."""
+"""The ways in which a cohort can be trained: what the strength of each is, which are sensible, and what it adds."""
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captum_alignment.study.fit._recipes import (
+    PGD_STEPS,
+    Lesson,
+    MakeRecipe,
+    Recipe,
+    Teach,
+    adversarial,
+    distilled,
+    interpreted,
+    regularized,
+)
+from captum_alignment.study.load import Split
+from captum_alignment.training import (
+    TRADES,
+    EdgeAlignment,
+    JacobianRegularizer,
+    LargeMargin,
+    LinearRegions,
+    LocalLipschitz,
+    PerceptualAlignment,
+)
+
+#: Weights of the regularizers whose strength is a distance.
+_MARGIN_WEIGHT, _TRADES_WEIGHT, _REGION_WEIGHT = 1.0, 3.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -10,6 +40,7 @@ class Method:
     Attributes:
         title: for readers. symbol: of its strength. what: what the strength is. source: who proposed it.
         small: strengths for images of 8 x 8 pixels. large: for larger ones.
+        recipe: what it adds to plain training at a strength above 0.
     """
 
     title: str
@@ -18,9 +49,20 @@ class Method:
     source: str
     small: tuple[float, ...]
     large: tuple[float, ...]
+    recipe: MakeRecipe
 
 
-def _interpretation(targets: str) -> Method:
+def make_recipe(method: str, strength: float, samples: Split, teach: Teach, folder: Path) -> Recipe:
+    """What the training ``method`` adds to plain training at ``strength``; nothing at strength 0.
+
+    Args:
+        teach: trains the other network that distillation and interpretation targets need.
+        folder: where target maps are kept.
+    """
+    return Recipe() if strength == 0 else TRAININGS[method].recipe(strength, Lesson(samples, teach, folder))
+
+
+def _interpretation(targets: str, recipe: MakeRecipe) -> Method:
     return Method(
         f"Interpretation Regularization, {targets}",
         "λ",
@@ -28,7 +70,15 @@ def _interpretation(targets: str) -> Method:
         "Noack et al. 2019",
         (0.0, 0.3, 1.0, 3.0),
         (0.0, 1.0, 3.0),
+        recipe,
     )
+
+
+def _class_means(samples: Split) -> Tensor:
+    counts = samples.labels.bincount()
+    if not counts.all():
+        raise ValueError(f"perceptual: got no training image of class {int(counts.argmin())}, expected some of each")
+    return torch.stack([samples.images[samples.labels == label].mean(0) for label in range(len(counts))])
 
 
 TRAININGS: dict[str, Method] = {
@@ -39,6 +89,16 @@ TRAININGS: dict[str, Method] = {
         "Etmann et al. 2019",
         (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
         (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+        regularized(lambda weight, _: LocalLipschitz(weight)),
+    ),
+    "l1": Method(
+        "l₁ norm of the loss gradient",
+        "λ",
+        "weight of ‖∇ CE‖₁ per sample",
+        "Rodríguez-Muñoz et al. 2024",
+        (0.0, 0.01, 0.03, 0.1, 0.3),
+        (0.0, 0.01, 0.03, 0.1),
+        regularized(lambda weight, _: LocalLipschitz(weight, norm=math.inf, squared=False)),
     ),
     "jacobian": Method(
         "Jacobian regularization",
@@ -47,11 +107,38 @@ TRAININGS: dict[str, Method] = {
         "Hoffman et al. 2019",
         (0.0, 0.001, 0.003, 0.01, 0.03),
         (0.0, 0.003, 0.01, 0.03, 0.1),
+        regularized(lambda weight, _: JacobianRegularizer(weight)),
     ),
-    "interpretation": _interpretation("SmoothGrad of a plain network"),
-    "interpretation-robust": _interpretation("gradient of a robust network"),
-    "interpretation-robust-smooth": _interpretation("SmoothGrad of a robust network"),
-    "interpretation-permuted": _interpretation("permuted targets (control)"),
+    "interpretation": _interpretation(
+        "SmoothGrad of a plain network", interpreted(robust=False, method="smoothgrad", threshold=1.25)
+    ),
+    "interpretation-robust": _interpretation(
+        "gradient of a robust network", interpreted(robust=True, method="gradient", threshold=1.0)
+    ),
+    "interpretation-robust-smooth": _interpretation(
+        "SmoothGrad of a robust network", interpreted(robust=True, method="smoothgrad", threshold=1.0)
+    ),
+    "interpretation-permuted": _interpretation(
+        "permuted targets (control)", interpreted(robust=True, method="smoothgrad", threshold=1.0, permuted=1.0)
+    ),
+    "perceptual": Method(
+        "perceptual alignment with class means",
+        "λ",
+        "weight of 1 − cos between each class's gradient and the way to its mean",
+        "Ganz et al. 2023",
+        (0.0, 0.1, 0.3, 1.0, 3.0),
+        (0.0, 0.3, 1.0, 3.0),
+        regularized(lambda weight, samples: PerceptualAlignment(weight, _class_means(samples))),
+    ),
+    "edges": Method(
+        "gradients on edges",
+        "λ",
+        "weight of 1 − cos between the sizes of the gradient and the edges",
+        "after Rodríguez-Muñoz et al. 2024",
+        (0.0, 0.1, 0.3, 1.0, 3.0),
+        (0.0, 0.3, 1.0, 3.0),
+        regularized(lambda weight, _: EdgeAlignment(weight)),
+    ),
     "large-margin": Method(
         "large margin, training for ρ̃",
         "γ",
@@ -59,6 +146,25 @@ TRAININGS: dict[str, Method] = {
         "Elsayed et al. 2018",
         (0.0, 0.1, 0.2, 0.4, 0.8),
         (0.0, 0.5, 1.0, 2.0),
+        regularized(lambda margin, _: LargeMargin(_MARGIN_WEIGHT, margin=margin, candidates=3)),
+    ),
+    "linear-regions": Method(
+        "large linear regions",
+        "γ",
+        "distance to kinks and boundaries below which a sample is penalised",
+        "Croce et al. 2019",
+        (0.0, 0.1, 0.2, 0.4),
+        (0.0, 0.3, 1.0),
+        regularized(lambda size, _: LinearRegions(_REGION_WEIGHT, region=size, margin=size, candidates=10)),
+    ),
+    "trades": Method(
+        "TRADES, l₂",
+        "ε",
+        "radius of the examples, 7 steps; the term has the weight 3",
+        "Zhang et al. 2019",
+        (0.0, 0.1, 0.2, 0.4, 0.8),
+        (0.0, 0.5, 1.0, 1.5),
+        regularized(lambda radius, _: TRADES(_TRADES_WEIGHT, epsilon=radius, norm=2, steps=PGD_STEPS)),
     ),
     "pgd-l2": Method(
         "adversarial training, l₂",
@@ -67,6 +173,7 @@ TRAININGS: dict[str, Method] = {
         "Madry et al. 2018, Zeng et al. 2021",
         (0.0, 0.1, 0.2, 0.4, 0.8),
         (0.0, 0.5, 1.0, 1.5),
+        adversarial("pgd-l2"),
     ),
     "pgd-linf": Method(
         "adversarial training, l∞",
@@ -75,6 +182,7 @@ TRAININGS: dict[str, Method] = {
         "Madry et al. 2018, Zeng et al. 2021",
         (0.0, 0.03, 0.06, 0.1, 0.2),
         (0.0, 0.05, 0.1, 0.2),
+        adversarial("pgd-linf"),
     ),
     "distillation": Method(
         "defensive distillation",
@@ -83,5 +191,6 @@ TRAININGS: dict[str, Method] = {
         "Papernot et al. 2016",
         (0.0, 2.0, 5.0, 10.0, 20.0),
         (0.0, 5.0, 20.0, 50.0),
+        distilled,
     ),
 }

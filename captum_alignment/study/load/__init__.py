@@ -5,7 +5,7 @@ reads those of any data set one by one, in whatever form `as_dataset` takes.
 """
 
 from captum_alignment.study.load._adapters import Autocast, Logits, evaluation_mode
-from captum_alignment.study.load._datasets import load_dataset
+from captum_alignment.study.load._datasets import FORMS, load_dataset
 from captum_alignment.study.load._device import as_device
 from captum_alignment.study.load._factories import did_you_mean, short_name
 from captum_alignment.study.load._given import Features, as_dataset
@@ -14,6 +14,7 @@ from captum_alignment.study.load._samples import Sample, Samples
 from captum_alignment.study.load._splits import Data, Split, as_split, drawn, load_data, split_hash
 
 __all__ = [
+    "FORMS",
     "Autocast",
     "Data",
     "Features",

@@ -2,7 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,6 @@ from captum_alignment.study.load._npz import open_npz
 from captum_alignment.study.load._sources import Arrays, Files, channels_first
 from captum_alignment.study.load._splits import TORCHVISION, class_names, digits, open_torchvision
 
-_NAMES = ("digits", *TORCHVISION)
-_FORMS = f"{', '.join(_NAMES)}, imagefolder:PATH, npz:FILE, hf:NAME, path/file.py:factory or package.module:factory"
 _SPLITS = ("test", "train")
 #: Images that torchvision's list leaves out.
 _MORE_ENDINGS = (".gif", ".jfif")
@@ -73,30 +73,41 @@ def load_dataset(
     return dataset if resize is None and crop is None else Fitted(dataset, resize, crop, interpolation)
 
 
+@dataclass(frozen=True)
+class Source:
+    """A kind of data set: what opens it, from what follows the colon, and whether it has training and test samples.
+
+    Attributes:
+        open: of (argument, root, split, download).
+    """
+
+    open: Callable[[str, Path | None, str, bool], Any]
+    argument: str = ""
+    has_splits: bool = False
+
+
 def _open(spec: str, root: Path | None, split: str, download: bool) -> tuple[Any, bool]:
     """The data set, and whether its source has splits."""
-    plain = {name.replace("-", ""): name for name in _NAMES}
-    name = plain.get(spec.strip().lower().replace("-", "").replace("_", ""))
-    kind, colon, rest = spec.partition(":")
-    kind = kind.strip().lower()
-    if name == "digits":
-        train, test, classes = digits()
-        part = train if split == "train" else test
-        return Arrays(part.images, part.labels, ids=part.ids, classes=classes), True
+    kind, colon, argument = spec.partition(":")
+    plain = {name.replace("-", ""): name for name, source in SOURCES.items() if bool(source.argument) == bool(colon)}
+    name = plain.get(kind.strip().lower().replace("-", "").replace("_", ""))
     if name is not None:
-        return _from_torchvision(open_torchvision(name, root, train=split == "train", download=download)), True
-    if kind == "imagefolder":
-        return _image_folder(rest), False
-    if kind == "npz":
-        return open_npz(rest), False
-    if kind == "hf":
-        return as_dataset(open_hugging_face(rest.strip(), split, download=download)), True
+        return SOURCES[name].open(argument, root, split, download), SOURCES[name].has_splits
     if not colon:
-        raise ValueError(f"--data: got {spec!r}, expected {_FORMS}{did_you_mean(spec.lower(), _NAMES)}")
+        raise ValueError(
+            f"--data: got {spec!r}, expected {', '.join(FORMS)}{did_you_mean(spec.lower(), plain.values())}"
+        )
     return _own(spec), False
 
 
-def _from_torchvision(source: Any) -> Arrays | Files:
+def _digits(_argument: str, _root: Path | None, split: str, _download: bool) -> Arrays:
+    train, test, classes = digits()
+    part = train if split == "train" else test
+    return Arrays(part.images, part.labels, ids=part.ids, classes=classes)
+
+
+def _torchvision(name: str, _argument: str, root: Path | None, split: str, download: bool) -> Arrays | Files:
+    source = open_torchvision(name, root, train=split == "train", download=download)
     if hasattr(source, "samples"):  # ImageNet lies in files
         folder = Path(source.split_folder)
         ids = [Path(path).relative_to(folder).as_posix() for path, _ in source.samples]
@@ -105,7 +116,7 @@ def _from_torchvision(source: Any) -> Arrays | Files:
     return Arrays(images, torch.as_tensor(source.targets), classes=class_names(source))
 
 
-def _image_folder(text: str) -> Files:
+def _image_folder(text: str, *_: Any) -> Files:
     from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: PLC0415 - needed for folders only
 
     folder = Path(text).expanduser()
@@ -166,6 +177,10 @@ def _say_skipped(folder: Path, skipped: Sequence[str]) -> None:
         )
 
 
+def _hugging_face(name: str, _root: Path | None, split: str, download: bool) -> Any:
+    return as_dataset(open_hugging_face(name.strip(), split, download=download))
+
+
 def _own(spec: str) -> Any:
     factory = parse_factory(spec, "--data")
     made: Any = call_factory(factory, "--data", ready=(Dataset, Sized))
@@ -179,3 +194,19 @@ def _own(spec: str) -> Any:
     if not length:
         raise ValueError(f"{label} without samples")
     return dataset
+
+
+#: Every kind of data set by the word before its colon; what is none of them is a user's own.
+SOURCES: dict[str, Source] = {
+    "digits": Source(_digits, has_splits=True),
+    **{name: Source(partial(_torchvision, name), has_splits=True) for name in TORCHVISION},
+    "imagefolder": Source(_image_folder, "PATH"),
+    "npz": Source(lambda text, *_: open_npz(text), "FILE"),
+    "hf": Source(_hugging_face, "NAME", has_splits=True),
+}
+#: What can be said for a data set.
+FORMS = (
+    *(f"{name}:{source.argument}" if source.argument else name for name, source in SOURCES.items()),
+    "path/file.py:factory",
+    "package.module:factory",
+)

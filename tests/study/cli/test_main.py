@@ -139,7 +139,7 @@ def test_evaluations_with_the_columns_of_another_version_are_repeated(tiny_study
     old = _records.part_file(out / "evaluations" / "strength-0_seed-0", 0)
     frame = pd.read_parquet(old).drop(columns=["deviation", "input_term"])
     with monkeypatch.context() as earlier:
-        earlier.setattr(_records, "COLUMNS", 1)
+        earlier.setattr(_records, "VERSION", 1)
         _records.write_table(old, frame)
     monkeypatch.setattr(_train, "train", None)
     assert study(out) == 0

@@ -37,8 +37,8 @@ def test_presets_are_valid(preset):
         ({"seed": -1}, "seed: got -1"),
         ({"seeds": 0}, "seeds: got 0"),
         ({"attacks": ()}, "attacks: got none"),
-        ({"attacks": ("pgd",)}, "attacks: got 'pgd'"),
-        ({"attacks": ("paper", "ddn")}, "alone"),
+        ({"attacks": ("magic",)}, "attacks: got 'magic'"),
+        ({"attacks": ("ead",)}, "attacks: 'ead' exists in norm 1"),
         ({"attacks": ("ddn", "ddn")}, "each once"),
     ],
 )

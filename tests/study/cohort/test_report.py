@@ -1,11 +1,11 @@
 from html.parser import HTMLParser
-from typing import Any
 
 import numpy as np
 import pytest
 
 from captum_alignment.study.cli._main import _parser
-from captum_alignment.study.cohort import OPTIONS, Verdict, make_config
+from captum_alignment.study.cli._options import chosen, some
+from captum_alignment.study.cohort import StudyConfig, Verdict, make_config
 from captum_alignment.study.cohort._claims import basis, verdicts
 from captum_alignment.study.cohort._cohort import cohort_of, shown_models, summarise
 from captum_alignment.study.cohort._figures import alignment_figure, cohort_figure, scatter_figure
@@ -119,13 +119,14 @@ def test_infinite_medians_are_shown_as_such(tmp_path):
         {"strengths": (0.0, 0.001), "eval_size": None, "attacks": ("ddn", "gradient")},
         {"dataset": "mnist", "seeds": 3, "train_size": None},
         {"preset": "etmann-mnist", "epochs": 2},
+        {"preset": "etmann-mnist", "decay_every": None, "seeds": 2},
+        {"optimizer": "sgd", "learning_rate": 0.01, "augment": True},
     ],
 )
 def test_the_command_in_the_report_gives_the_configuration(options):
     config = make_config(**options)
     given = vars(_parser().parse_args([*reproduce(config).split()[1:], "--out", "x"]))
-    found: dict[str, Any] = {key: given[key] for key in ("preset", "dataset", *OPTIONS) if key in given}
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    found = {**some(given, "preset"), **chosen(StudyConfig, given)}
     assert make_config(**found) == config
 
 

@@ -15,7 +15,6 @@ from torch import nn
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import alignment_null
 from captum_alignment.study.evaluation import _measure, _work, evaluate, gallery_file, read_records, read_run
-from captum_alignment.study.evaluation._attacks import make_attacks
 from captum_alignment.study.evaluation._measure import explain
 from captum_alignment.study.evaluation._records import part_file
 from tests.nets import assert_unchanged, cnn, images, snapshot
@@ -67,7 +66,7 @@ def test_the_records_are_the_librarys_numbers():
     frame = evaluate(net, data, part_size=N, attacks=names)
     x = data.images
     analysis = linear_analysis(net, x)
-    found = adversarial_distance(net, x, attacks=make_attacks(names))
+    found = adversarial_distance(net, x, attacks=names)
     null = alignment_null(x, analysis.gradient)
     expected = {
         "sample": torch.arange(N),
@@ -214,11 +213,11 @@ def test_a_model_in_double_precision_gets_such_images(whole):
 def test_out_of_memory_halves_the_batch(whole, monkeypatch):
     sizes, true_measure = [], _measure.measure
 
-    def measure(model, images, protocol):
+    def measure(model, images, config):
         sizes.append(len(images))
         if len(images) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return true_measure(model, images, protocol)
+        return true_measure(model, images, config)
 
     monkeypatch.setattr(_work, "measure", measure)
     assert_same(evaluate(network(), Images(), part_size=PART), whole)
@@ -233,7 +232,7 @@ def test_out_of_memory_halves_the_batch(whole, monkeypatch):
         ({"norm": 3}, "norm: got 3"),
         ({"precision": "int8"}, "precision: got 'int8'"),
         ({"attacks": "magic"}, "attacks: got 'magic'"),
-        ({"attacks": ("ddn",), "norm": np.inf}, "ddn minimises the l_2 norm"),
+        ({"attacks": ("ddn",), "norm": np.inf}, "attacks: 'ddn' exists in norm 2, got norm=inf"),
         ({"subset": 24}, "subset: got 24, expected 1 to 23"),
         ({"part_size": 0}, "part_size: got 0"),
         ({"batch_size": 0}, "batch_size: got 0"),

@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from captum_alignment.study.evaluation import KIND, _records, read_records, write_table
+from captum_alignment.study.evaluation import COLUMNS, KIND, _records, read_records, write_table
 from captum_alignment.study.evaluation._records import StoredRecords, merge_parts, missing_parts, part_file, typed
 from captum_alignment.study.store import open_folder
 
@@ -23,12 +24,29 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     frame = pd.DataFrame({"x": [1.0, np.inf, np.nan], "attack": ["a", None, "b"]})
     write_table(tmp_path / "t.parquet", frame, batch_size=7)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), frame)
-    assert _records.table_about(tmp_path / "t.parquet") == {"columns": _records.COLUMNS, "batch_size": 7}
+    assert _records.table_about(tmp_path / "t.parquet") == {"columns": _records.VERSION, "batch_size": 7}
+
+
+def test_files_say_what_their_columns_mean(folder):
+    write_table(part_file(folder, 0), part([0], distance=[1.0], distance_ddn=[2.0]))
+    merge_parts(folder, 1)
+    for path in (part_file(folder, 0), _records.records_file(folder)):
+        schema = pq.read_schema(path)
+        assert schema.field("distance").metadata == COLUMNS.field("distance").metadata
+        assert schema.field("distance_ddn").metadata == COLUMNS.field("distance_NAME").metadata
+
+
+def test_records_of_another_version_are_refused(folder, monkeypatch):
+    write_table(part_file(folder, 0), part([0]))
+    merge_parts(folder, 1)
+    monkeypatch.setattr(_records, "VERSION", 99)
+    with pytest.raises(ValueError, match=r"columns of version \d+, expected 99; .* measures them again"):
+        read_records(folder)
 
 
 def test_parts_are_missing_when_absent_broken_or_of_other_columns(folder, monkeypatch):
     with monkeypatch.context() as earlier:
-        earlier.setattr(_records, "COLUMNS", 1)
+        earlier.setattr(_records, "VERSION", 1)
         write_table(part_file(folder, 0), part([0]))
     write_table(part_file(folder, 1), part([1]))
     part_file(folder, 2).write_bytes(part_file(folder, 1).read_bytes()[:-20])

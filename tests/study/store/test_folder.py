@@ -74,7 +74,7 @@ def test_difference_names_what_changed():
     old, new = make_config(), make_config(epochs=9, strengths=(0.0, 0.5))
     assert difference(old.as_dict(), old.as_dict()) == []
     assert difference(old.as_dict(), new.as_dict()) == [
-        "strengths: 0 0.01 0.03 0.1 0.3 1 3 there, 0 0.5 here",
         "epochs: 30 there, 9 here",
+        "strengths: 0 0.01 0.03 0.1 0.3 1 3 there, 0 0.5 here",
     ]
     assert difference({}, {"new": 1}) == ["new: absent there, 1 here"]

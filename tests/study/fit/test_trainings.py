@@ -1,17 +1,28 @@
 """Every method trains as its literal loop does, or as its own test in tests/training says; here: that it is wired."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from captum_alignment.study.fit import TRAININGS, Recipe, Retraining, fit, make_recipe
-from captum_alignment.study.load import load_data
-from captum_alignment.training import AdversarialTraining, SaliencyTargets
+from captum_alignment.study.fit import TRAININGS, Recipe, TrainingConfig, fit, make_recipe
+from captum_alignment.study.load import Split, load_data
+from captum_alignment.training import (
+    TRADES,
+    AdversarialTraining,
+    EdgeAlignment,
+    JacobianRegularizer,
+    LargeMargin,
+    LinearRegions,
+    LocalLipschitz,
+    RegularizationCallback,
+    SaliencyTargets,
+)
 
 CPU = torch.device("cpu")
-CONFIG = Retraining(epochs=1)
+CONFIG = TrainingConfig(epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +96,46 @@ def test_adversarial_training_has_the_radius_as_its_strength(attack, samples, ta
     (callback,) = make_recipe(attack, 0.4, samples, taught[0], tmp_path).callbacks
     assert isinstance(callback, AdversarialTraining)
     assert (callback.epsilon, callback.options["attack"], callback.options["steps"]) == (0.4, attack, 7)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "settings"),
+    [
+        ("lipschitz", LocalLipschitz, {"weight": 0.4, "norm": 2, "squared": True}),
+        ("l1", LocalLipschitz, {"weight": 0.4, "norm": float("inf"), "squared": False}),
+        ("jacobian", JacobianRegularizer, {"weight": 0.4}),
+        ("edges", EdgeAlignment, {"weight": 0.4}),
+        ("large-margin", LargeMargin, {"weight": 1.0, "margin": 0.4}),
+        ("linear-regions", LinearRegions, {"weight": 0.3, "region": 0.4, "margin": 0.4, "norm": 2}),
+        ("trades", TRADES, {"weight": 3.0, "epsilon": 0.4, "norm": 2, "steps": 7}),
+    ],
+)
+def test_a_regularizer_gets_the_strength_as_its_row_says(method, kind, settings, samples, taught, tmp_path):
+    (callback,) = make_recipe(method, 0.4, samples, taught[0], tmp_path).callbacks
+    assert isinstance(callback, RegularizationCallback)
+    assert type(callback.regularizer) is kind
+    assert {name: getattr(callback.regularizer, name) for name in settings} == settings
+
+
+def test_perceptual_alignment_points_to_the_class_means(samples, taught, tmp_path):
+    (callback,) = make_recipe("perceptual", 0.4, samples, taught[0], tmp_path).callbacks
+    assert isinstance(callback, RegularizationCallback)
+    means: Any = vars(callback.regularizer)["representatives"]
+    assert means.shape == (10, 1, 8, 8)
+    torch.testing.assert_close(means[3], samples.images[samples.labels == 3].mean(0))
+    rows = samples.labels != 4
+    without = Split(samples.images[rows], samples.labels[rows], samples.index[rows])
+    with pytest.raises(ValueError, match="no training image of class 4"):
+        make_recipe("perceptual", 0.4, without, taught[0], tmp_path)
+
+
+def test_augmentation_moves_images_and_is_refused_beside_target_maps(samples):
+    def weights_after(recipe):
+        return weights(fit(network, recipe, samples, TrainingConfig(epochs=1, augment=True), seed=0, device=CPU))
+
+    assert not torch.equal(weights_after(Recipe()), weights(train(Recipe(), samples)))
+    with pytest.raises(ValueError, match="augment: got True for a training with target maps"):
+        weights_after(Recipe(maps=samples.images))
 
 
 def test_a_distilled_student_learns_the_teachers_soft_labels(samples, tmp_path):
