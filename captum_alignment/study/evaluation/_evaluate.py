@@ -1,5 +1,6 @@
 """Evaluating one model on one data set: a row per sample, in parts that are shared, resumed and merged."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from captum_alignment.study.evaluation._plan import Plan, make_plan
 from captum_alignment.study.evaluation._records import (
     KIND,
     gallery_file,
+    is_whole,
     merge_parts,
     missing_parts,
     ordered,
     part_file,
     read_records,
     records_file,
+    whole_gallery,
     write_table,
 )
 from captum_alignment.study.evaluation._work import Work
-from captum_alignment.study.load import evaluation_mode
+from captum_alignment.study.load import evaluation_mode, without_exit
 from captum_alignment.study.store import open_folder, processes, write_arrays
 
 
@@ -101,7 +104,7 @@ def evaluate(
     )
     if out is None and not read:
         raise ValueError("read: got False without out, expected a folder that keeps the records")
-    with evaluation_mode(model), processes() as group:
+    with without_exit(), evaluation_mode(model), processes() as group:
         plan = make_plan(model, dataset, config)
         size = BatchSize(config.batch_size, plan.like.numel(), plan.like.device)
         work = Work(plan, size, GalleryMaps(shown))
@@ -125,10 +128,22 @@ def _open(folder: Path, manifest: dict[str, Any], parts: int) -> list[int]:
     """The parts that are still to be measured."""
     open_folder(folder, KIND, manifest)
     missing = missing_parts(folder, parts)
+    for part in missing:
+        if part_file(folder, part).is_file() and not is_whole(part_file(folder, part)):
+            _say_again(part_file(folder, part))
+    if not missing and records_file(folder).is_file() and not is_whole(records_file(folder)):
+        _say_again(records_file(folder))
+        records_file(folder).unlink()
     if missing:
         for merged in (records_file(folder), gallery_file(folder)):
             merged.unlink(missing_ok=True)
+    elif not whole_gallery(folder):
+        gallery_file(folder).unlink(missing_ok=True)
     return missing
+
+
+def _say_again(path: Path) -> None:
+    warnings.warn(f"--out: {path} was damaged and is made again", stacklevel=2)
 
 
 def _finish(folder: Path, work: Work) -> None:

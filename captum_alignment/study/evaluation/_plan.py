@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.evaluation._attacks import describe_attacks
 from captum_alignment.study.evaluation._config import EvaluationConfig
-from captum_alignment.study.load import Autocast, Sample, Samples
+from captum_alignment.study.load import Autocast, Sample, Samples, reason
 from captum_alignment.study.store import state_hash
 
 #: Samples of one part: what a killed process loses at most, and whose maps are each other's chance level.
@@ -90,6 +90,8 @@ def _reference(model: Any) -> Tensor:
     """A tensor on the device and of the dtype of the model's parameters."""
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_meta:
+                raise ValueError("model: its parameters are on the meta device, where they have no values; load them")
             if tensor.is_floating_point():
                 return tensor
     return torch.empty(0)
@@ -113,10 +115,10 @@ def _try(model: Any, image: Tensor) -> int:
     try:
         with torch.no_grad():
             scores = model(image.clone())
-    except Exception as error:  # the model is foreign code
+    except (Exception, SystemExit) as error:  # the model is foreign code
         raise ValueError(
-            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])}: {_short(error)}; "
-            "do the images have the size and channels that it expects?"
+            f"model: failed on images of shape {tuple(image.shape[1:])} ({reason(error)}); do they have the size and "
+            "channels that it expects?"
         ) from error
     if not isinstance(scores, Tensor):
         raise TypeError(
@@ -128,7 +130,3 @@ def _try(model: Any, image: Tensor) -> int:
             f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for one image, expected scores (1, K)"
         )
     return max(2, scores.numel())
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

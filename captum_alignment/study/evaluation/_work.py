@@ -57,7 +57,7 @@ class Work:
     def finish_gallery(self, records: pd.DataFrame) -> dict[str, np.ndarray]:
         """The arrays of the gallery; samples whose maps are not at hand, as another process has them, are repeated."""
         again = [self.plan.samples[index] for index in self.gallery.missing(records)]
-        for _ in self.batch_size.over(again, self._measure):
+        for _ in self.batch_size.over([sample for sample in again if sample.error is None], self._measure):
             pass
         return self.gallery.arrays(records)
 

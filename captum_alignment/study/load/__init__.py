@@ -4,10 +4,10 @@
 reads those of any data set one by one, in whatever form `as_dataset` takes.
 """
 
-from captum_alignment.study.load._adapters import Autocast, Logits, evaluation_mode
+from captum_alignment.study.load._adapters import Autocast, Logits, evaluation_mode, without_exit
 from captum_alignment.study.load._datasets import FORMS, load_dataset
 from captum_alignment.study.load._device import as_device
-from captum_alignment.study.load._factories import did_you_mean, short_name
+from captum_alignment.study.load._factories import did_you_mean, reason, short_name
 from captum_alignment.study.load._given import Features, as_dataset
 from captum_alignment.study.load._models import LoadedModel, load_model
 from captum_alignment.study.load._samples import Sample, Samples
@@ -32,6 +32,8 @@ __all__ = [
     "load_data",
     "load_dataset",
     "load_model",
+    "reason",
     "short_name",
     "split_hash",
+    "without_exit",
 ]

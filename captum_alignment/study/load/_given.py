@@ -126,6 +126,8 @@ def as_dataset(data: Any) -> Any:
         TypeError, ValueError: what has no length or no order, a loader that repeats samples or leaves some out, arrays
             of different lengths, several splits at once.
     """
+    if isinstance(data, Tensor) and (data.is_nested or data.layout != torch.strided):
+        raise TypeError("dataset: got a nested or sparse tensor, expected a dense one, or a list of images")
     if isinstance(data, DataLoader):
         plain = data.batch_size is None or data.collate_fn is default_collate
         return _Part(data.dataset, _drawn(data), None if plain else data.collate_fn)

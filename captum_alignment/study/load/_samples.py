@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from captum_alignment.study.load._factories import reason
 from captum_alignment.study.load._given import as_dataset, fields, named_classes
 from captum_alignment.study.load._sources import plain_image
 
@@ -69,8 +70,8 @@ class Samples:
             label = None if label is None else as_label(label)
             tensor = self._tensor(image)
             self._check(tensor)
-        except Exception as error:  # a data set is foreign code, and one bad file must not end the run
-            return Sample(index, name, None, None, f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # a data set is foreign code, and one bad file must not end the run
+            return Sample(index, name, None, None, reason(error))
         return Sample(index, name, tensor, label)
 
     def _tensor(self, image: Any) -> Tensor:
@@ -140,6 +141,8 @@ def as_image(image: Any) -> Tensor:
         image = torch.from_numpy(array.copy())
         if image.ndim == 3 and (last or (image.shape[-1] in (1, 3, 4) and image.shape[0] not in (1, 3))):
             image = image.permute(2, 0, 1)
+    if image.is_nested or image.layout != torch.strided:
+        raise TypeError("the image is a nested or sparse tensor, expected a dense one")
     if image.ndim == 1 and not image.is_floating_point():
         raise TypeError(f"the row has dtype {image.dtype}, expected a floating one")
     if image.ndim == 2:
