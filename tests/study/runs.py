@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study.cohort._cohort import Cohort, make_cohorts
+from captum_alignment.study.compare import COORDINATES
 from captum_alignment.study.evaluation import BACK, BIAS, BY_ATTACK, COLUMNS, FORWARD, Run, about
 from captum_alignment.study.evaluation._columns import place
 from captum_alignment.study.evaluation._records import typed
@@ -114,3 +116,70 @@ def with_errors(run: Run, failed: Any, reason: str = "OSError: cut short") -> Ru
     records.loc[failed, [*MEASURED]] = pd.NA
     records.loc[failed, "error"] = reason
     return Run(run.name, run.manifest, records, run.gallery)
+
+
+def make_records(
+    strengths=(0.0, 0.1, 1.0, 10.0), seeds=(0,), n=60, *, accuracy=None, seed=0, training="lipschitz"
+) -> pd.DataFrame:
+    """Records of the networks of a study whose robustness, alignment and linearity grow with the strength.
+
+    Robustness and alignment agree sample by sample, and the better the larger the strength.
+    """
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0.5, 1.5, n)
+    frames = []
+    for s, strength in enumerate(strengths):
+        for training_seed in seeds:
+            distance = base * (1 + 0.3 * s) + rng.normal(0, 0.01, n)
+            alignment = distance + rng.normal(0, max(0.2 / 2**s, 0.01), n)
+            linearized, binarized = 1.05 * distance, 0.9 * distance
+            terms = {"input_term": 2 * binarized, "bias:0.bias": 0.5 * distance, "bias:own (add)": -0.2 * distance}
+            below = (0.2 + 0.1 * base) / (s + 1)  # of the margin at the end of the step
+            correct = np.arange(n) < n * (1.0 if accuracy is None else accuracy[s])
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "model": f"{training}-{strength:g}_seed-{training_seed}",
+                        "training": training if strength else "standard",
+                        "strength": strength,
+                        "training_seed": training_seed,
+                        "sample": np.arange(n),
+                        "label": 0,
+                        "prediction": np.where(correct, 0, 1),
+                        "alignment": alignment,
+                        "null": 0.4,
+                        "excess": alignment - 0.4,
+                        "rank": np.minimum(0.5 + 0.1 * s + 0.01 * base, 1),
+                        "binarized_alignment": binarized,
+                        "linearized_robustness": linearized,
+                        "direction_gap": binarized - alignment,
+                        "bias_gap": linearized - binarized,
+                        "bound": 4 * distance,
+                        "distance": distance,
+                        "distance_gradient": 1.2 * distance,
+                        "distance_ddn": 1.01 * distance,
+                        **terms,
+                        "relative_residual": 1e-7,
+                        "deviation": below / 3,
+                        "adversarial_deviation": 0.1,
+                        **{"margin:0.5": 0.5 - below / 2, "margin:1": -below},
+                        **{"adversarial_margin:0.5": 0.6, "adversarial_margin:1": 0.0},
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def runs_of(records: pd.DataFrame) -> list[Run]:
+    """The runs of the study that `make_records` made up."""
+    runs = []
+    for name, frame in records.groupby("model", sort=False):
+        training, strength, seed = frame[[*COORDINATES]].iloc[0]
+        config = {"dataset": "digits", "norm": 2.0, "attacks": ["ddn", "gradient"], "training": training}
+        manifest = {"config": {**config, "strength": float(strength), "training_seed": int(seed)}}
+        runs.append(Run(str(name), manifest, frame.drop(columns=["model", *COORDINATES]).reset_index(drop=True), {}))
+    return runs
+
+
+def cohort_of(records: pd.DataFrame, training: str = "lipschitz") -> Cohort:
+    return make_cohorts(runs_of(records), [training])[0]

@@ -77,7 +77,8 @@ def _print_medians(run: Any) -> None:
     from captum_alignment.study.page import number, percent
 
     (row,) = summarise_runs([run]).to_dict("records")
-    shown = {"accuracy": ("accuracy", percent), **{name: (title(name), number) for name in QUANTITIES}}
+    names = dict.fromkeys(["distance", "linearized_robustness", *QUANTITIES])
+    shown = {"accuracy": ("accuracy", percent), **{name: (title(name), number) for name in names}}
     width = max(len(head) for head, _ in shown.values())
     say(f"medians over the measured samples, with 95 % intervals; distances in {run.norm}")
     for name, (head, show) in shown.items():

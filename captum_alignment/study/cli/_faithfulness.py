@@ -1,6 +1,9 @@
 """``captum-alignment supplement``."""
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from captum_alignment.study.cli._options import (
     Command,
@@ -23,6 +26,7 @@ def _supplement_options(parser: argparse.ArgumentParser) -> None:
 
     add_out(parser, "study")
     add = parser.add_argument
+    add("--study", type=Path, metavar="DIR", help="take the networks, records and data of this finished study")
     add("--trainings", nargs="+", metavar="NAME", help=f"some of {', '.join(CHOICES)}")
     add("--network", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: {DEFAULTS['network']})")
     add_split_options(parser)
@@ -41,36 +45,53 @@ def _supplement(arguments: argparse.Namespace) -> None:
 
     given = roar_options({**OWN, **vars(arguments)})
     check_seeds(given)
+    _check_study(vars(arguments), TrainingConfig.__dataclass_fields__)
     device = prepare(arguments)
 
     from captum_alignment.study.cli._sources import load_splits
-    from captum_alignment.study.faithfulness import run_faithfulness, verdict
+    from captum_alignment.study.faithfulness import explain_study, run_faithfulness, verdict
     from captum_alignment.study.load import as_device
     from captum_alignment.study.store import processes
 
     with processes() as group:
-        train, test, geometry = load_splits(given, None)
-        table = run_faithfulness(
-            train,
-            test,
-            out=arguments.out,
-            seeds=range(given["seeds"]),
-            absolute="signed" not in given,
-            device=as_device(device),
-            training=chosen(TrainingConfig, given),
-            about={"data": given["data"], **geometry},
-            **some(given, "network", "trainings", "fractions"),
-        )
+        common = {
+            "out": arguments.out,
+            "fractions": given["fractions"],
+            "seeds": range(given["seeds"]),
+            "absolute": "signed" not in given,
+            "device": as_device(device),
+        }
+        if "study" in given:
+            table = explain_study(given["study"], **common, **some(given, "data_root", "download"))
+        else:
+            train, test, geometry = load_splits(given, None)
+            table = run_faithfulness(
+                train,
+                test,
+                training=chosen(TrainingConfig, given),
+                about={"data": given["data"], **geometry},
+                **common,
+                **some(given, "network", "trainings"),
+            )
         if group.rank == 0:
             print(f"\n{verdict(table)}\n{arguments.out / 'report.html'}")
+
+
+def _check_study(given: dict[str, Any], training: Iterable[str]) -> None:
+    """`ValueError` for options that a finished study has decided."""
+    own = ("trainings", "network", "data", "train_data", "train_size", "test_size", "resize", "crop", *training)
+    for name in own if "study" in given else ():
+        if name in given:
+            raise ValueError(f"--{name.replace('_', '-')}: got it beside --study, which decides it")
 
 
 COMMANDS = (
     Command(
         "supplement",
         "ask whether robust networks have faithful saliency",
-        "Train networks in several ways and strengths, measure robustness and alignment, run ROAR of the saliency of "
-        "each, and write a report: the supplement of Zeng et al. 2021. The same command continues.",
+        "Train networks in several ways and strengths, or take those of a finished study, measure robustness and "
+        "alignment, run ROAR of the saliency of each, and write a report: the supplement of Zeng et al. 2021. The same "
+        "command continues.",
         "captum-alignment supplement --out runs/supplement --trainings standard pgd-l2",
         _supplement_options,
         _supplement,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from captum_alignment.study.cli._options import fitting, some
-from captum_alignment.study.fit import Retraining, network_factory, trained
+from captum_alignment.study.fit import SEED, Retraining, fit_fresh, kept, network_factory
 from captum_alignment.study.load import Split, as_split, drawn, load_dataset, load_model, short_name
 from captum_alignment.study.roar import MODEL
 from captum_alignment.study.store import Processes
@@ -70,9 +70,16 @@ def train_subject(
         ValueError: a training that diverged.
     """
     make = network_factory(given["network"], train)
-    kept = given["out"] / MODEL
+    path, name = given["out"] / MODEL, "the network that is to be explained"
+
+    def explained() -> nn.Module:
+        # The study writes it, once it has opened the folder.
+        if path.is_file():
+            return kept(path, make)
+        return fit_fresh(make, train, retraining, seed=SEED, device=device, name=name)
+
     # By value, because the first process alone may have trained it.
-    state = group.from_first(lambda: trained(make, kept, train, retraining, device=device).state_dict())
+    state = group.from_first(lambda: explained().state_dict())
     model = make()
     model.load_state_dict(state)
     return Subject(model.eval().to(device), make, f"{given['network']}, trained as the others", given["network"])

@@ -1,6 +1,7 @@
 """``captum-alignment study``."""
 
 import argparse
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,36 +44,26 @@ def _study(arguments: argparse.Namespace) -> None:
 
     given: dict[str, Any] = vars(arguments)
     options = {**some(given, "preset"), **chosen(StudyConfig, given)}
-    methods = options.pop("regularizer", ["lipschitz"])
-    if len(methods) > 1 and "strengths" in options:
+    trainings = options.pop("regularizer", ["lipschitz"])
+    if len(trainings) > 1 and "strengths" in options:
         raise ValueError("strengths: got some for several regularizers, expected them for a single one")
-    configs = [make_config(regularizer=method, **options) for method in methods]
+    configs = [make_config(regularizer=training, **options) for training in trainings]
     where = {
         "data_root": given.get("data_root"),
         "download": given.get("download", False),
         "device": prepare(arguments),
     }
 
-    # They load the optional dependencies.
-    from captum_alignment.study.cohort import (
-        run_methods,
-        run_study,
-    )
+    from captum_alignment.study.cohort import run_study  # loads the optional dependencies
 
-    if len(configs) == 1:
-        _print_result(run_study(configs[0], arguments.out, **where))
-        return
-    found = run_methods(configs, arguments.out, **where)
-    for method, result in found.studies.items():
-        print(f"\n{method}", end="")
-        _print_result(result)
-    print(f"\n{found.report}")
+    _print_result(run_study(configs, arguments.out, **where))
 
 
 def _print_result(result: "StudyResult") -> None:
     from captum_alignment.study.page import number
 
     columns = {
+        "training": "training",
         "strength": "strength",
         "seed": "training_seed",
         "accuracy": "accuracy",
@@ -84,16 +75,19 @@ def _print_result(result: "StudyResult") -> None:
         "r(ρ̃,ρ)": "spearman_linearized_distance",
     }
     print("\nmedians over held-out samples, and rank correlations r")
-    print("".join(f"{head:>{10 + head.count(chr(0x303))}}" for head in columns))
+    width = max(10, *map(len, result.summary["training"]))
+    print(f"{'training':>{width}}" + "".join(f"{head:>{10 + head.count(chr(0x303))}}" for head in list(columns)[1:]))
     for row in result.summary.to_dict("records"):
         cells = [f"{row['strength']:g}", f"{row['training_seed']}", f"{row['accuracy']:.3f}"]
-        cells += [number(row[column]) for column in list(columns.values())[3:]]
-        line = "".join(f"{cell:>10}" for cell in cells)
+        cells += [number(row[column]) for column in list(columns.values())[4:]]
+        line = f"{row['training']:>{width}}" + "".join(f"{cell:>10}" for cell in cells)
         print(line + ("" if row["usable"] else "  left out: too inaccurate"))
     print()
     say(result.basis)
-    for verdict in result.verdicts:
-        say(f"- {verdict}")
+    for training, own in groupby(result.verdicts, key=lambda verdict: verdict.training):
+        print(f"\n{training}")
+        for verdict in own:
+            say(f"- {verdict}")
     print(f"\n{result.report}")
 
 

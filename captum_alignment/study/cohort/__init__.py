@@ -1,7 +1,7 @@
 """A study: networks trained in growing strength, evaluated on the same samples, and the paper's claims about them.
 
-`make_config` fills in what was not said, `run_study` trains, evaluates, judges and reports, `run_methods` compares
-several ways of training.
+`make_config` fills in what was not said, `run_study` trains, evaluates, judges and reports. What builds on a study
+reads it by `read_study`, or has networks of its own: `make_members`, `train_members`, `evaluate_members`.
 """
 
 from typing import TYPE_CHECKING
@@ -11,18 +11,25 @@ from captum_alignment._optional import on_first_use
 if TYPE_CHECKING:
     from captum_alignment.study.cohort._claims import Verdict
     from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, make_config
-    from captum_alignment.study.cohort._methods_study import run_methods
-    from captum_alignment.study.cohort._study import StudyResult, run_study
+    from captum_alignment.study.cohort._evaluate import evaluate_members
+    from captum_alignment.study.cohort._members import Member, make_members
+    from captum_alignment.study.cohort._study import StudyResult, read_study, run_study
+    from captum_alignment.study.cohort._train import load_network, train_members
 
 __all__ = [
     "DATASETS",
     "PRESETS",
+    "Member",
     "StudyConfig",
     "StudyResult",
     "Verdict",
+    "evaluate_members",
+    "load_network",
     "make_config",
-    "run_methods",
+    "make_members",
+    "read_study",
     "run_study",
+    "train_members",
 ]
 
 # Loaded on first use: the command line reads names from here before anything that is slow is needed.
@@ -31,7 +38,9 @@ __getattr__, __dir__ = on_first_use(
     {
         "_claims": ["Verdict"],
         "_config": ["DATASETS", "PRESETS", "StudyConfig", "make_config"],
-        "_methods_study": ["run_methods"],
-        "_study": ["StudyResult", "run_study"],
+        "_evaluate": ["evaluate_members"],
+        "_members": ["Member", "make_members"],
+        "_study": ["StudyResult", "read_study", "run_study"],
+        "_train": ["load_network", "train_members"],
     },
 )

@@ -1,6 +1,6 @@
 """One verdict per claim of Etmann et al. 2019, from paired-bootstrap intervals over the common samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from captum_alignment.study.cohort._cohort import Cohort
@@ -16,17 +16,18 @@ from captum_alignment.study.cohort._judges import (
     nearer_than_gradient,
     rises,
 )
-from captum_alignment.study.page import LEVEL
+from captum_alignment.study.fit import STANDARD
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the figure of the paper that makes it, and what this study says about it."""
+    """A claim, the figure of the paper that makes it, what this study says about it, and of which training."""
 
     claim: str
     figure: str
     status: Status
     evidence: str
+    training: str = ""
 
     def __str__(self) -> str:
         return f"{self.claim}: {self.status}. {self.evidence}"
@@ -43,7 +44,11 @@ class _Claim:
 def verdicts(cohort: Cohort) -> list[Verdict]:
     """One `Verdict` per claim, in the order of the paper's figures. Only usable strengths take part."""
     found = int(cohort.usable.sum())
-    return [Verdict(claim.text, claim.figure, *_judge(claim, cohort, found)) for claim in _CLAIMS]
+    result = []
+    for claim in _CLAIMS:
+        status, evidence = _judge(claim, cohort, found)
+        result.append(Verdict(claim.text, claim.figure, status, evidence, cohort.training))
+    return result
 
 
 def _judge(claim: _Claim, cohort: Cohort, found: int) -> Judgement:
@@ -54,17 +59,23 @@ def _judge(claim: _Claim, cohort: Cohort, found: int) -> Judgement:
     return claim.judge(cohort)
 
 
-def basis(cohort: Cohort) -> str:
+def basis(cohorts: Sequence[Cohort]) -> str:
     """What the verdicts rest on, as two sentences."""
-    models = int(cohort.usable_models[cohort.usable].sum())
-    trainings = "one training seed" if len(cohort.seeds) == 1 else f"{len(cohort.seeds)} training seeds"
+    first = cohorts[0]
+    networks = {
+        (cohort.training if strength else STANDARD, strength)
+        for cohort in cohorts
+        for strength in cohort.strengths[cohort.usable]
+    }
+    models = len(networks) * len(first.seeds)
+    trainings = "one training seed" if len(first.seeds) == 1 else f"{len(first.seeds)} training seeds"
     compared = (
         "Claims that compare trainings are not testable with one"
-        if len(cohort.seeds) == 1
+        if len(first.seeds) == 1
         else "Claims that compare trainings have the seed as their unit: Student’s t"
     )
     return (
-        f"Verdicts come from {100 * LEVEL:g} % intervals, of the {cohort.n} common samples of {models} usable "
+        f"Verdicts come from 95 % intervals, of the {first.n} common samples of {models} usable "
         f"model{'s' if models != 1 else ''} ({trainings}). {compared}; those about samples within a model, a paired "
         "bootstrap."
     )

@@ -1,50 +1,58 @@
-"""Measuring the cohort on the held-out samples: one evaluation per model."""
+"""Measuring the networks of a study on the same samples: an evaluation of each."""
 
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_alignment.study.cohort._config import StudyConfig
-from captum_alignment.study.cohort._train import Member, load_network, members
-from captum_alignment.study.evaluation import KIND, evaluate, gallery_file
-from captum_alignment.study.load import Data
-from captum_alignment.study.store import read_arrays, read_manifest, state_hash
+from captum_alignment.study.cohort._members import Member
+from captum_alignment.study.cohort._train import load_network
+from captum_alignment.study.compare import coordinates
+from captum_alignment.study.evaluation import KIND, Run, evaluate, read_run
+from captum_alignment.study.load import Split
+from captum_alignment.study.store import processes, read_manifest, state_hash
 
 _SHOWN = 6
 
 
-def evaluate_cohort(config: StudyConfig, data: Data, folder: Path, *, device: torch.device) -> pd.DataFrame:
-    """The records of every member, one row per model and sample; what was evaluated before is not repeated."""
+def evaluate_members(
+    members: Sequence[Member],
+    make: Callable[[], nn.Module],
+    samples: Split,
+    folder: Path,
+    *,
+    attacks: Any,
+    device: torch.device,
+    about: Mapping[str, Any],
+) -> list[Run]:
+    """The run of every member in ``folder``; what was evaluated before is not repeated.
+
+    Args:
+        about: what all evaluations say beside their coordinates.
+    """
+    options = {"attacks": attacks, "shown": first_of_classes(samples.labels), "show_progress": True, "read": False}
+    with processes() as group:
+        for member in members:
+            network, out = load_network(member, make, folder), member.evaluation_folder(folder)
+            weights = state_hash(network.state_dict())
+            group.from_first(lambda out=out, weights=weights: _discard_of_other_weights(out, weights))
+            said = {"model": member.name, **member.coordinates, **about}
+            evaluate(network.to(device), samples, out=out, about=said, **options)
+    return [read_run(member.evaluation_folder(folder)) for member in members]
+
+
+def join_records(runs: Sequence[Run]) -> pd.DataFrame:
+    """The records of all ``runs``, each row with the name and the coordinates of its network."""
     frames = []
-    for member in members(config):
-        network = load_network(member, data, folder).to(device)
-        out = evaluation_folder(member, folder)
-        _discard_of_other_weights(out, state_hash(network.state_dict()))
-        frame = evaluate(
-            network,
-            data.held_out,
-            out=out,
-            attacks=config.attacks,
-            show_progress=True,
-            shown=first_of_classes(data.held_out.labels),
-            about={"model": member.name, "dataset": config.dataset, "classes": list(data.classes)},
-        )
-        about = {"model": member.name, "strength": member.strength, "training_seed": member.seed}
+    for run in runs:
+        frame = pd.DataFrame({name: run.records[name] for name in run.records})
+        about = {"model": run.name, **coordinates(run)}
         frames.append(pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1))
     return pd.concat(frames, ignore_index=True)
-
-
-def evaluation_folder(member: Member, folder: Path) -> Path:
-    return folder / "evaluations" / member.name
-
-
-def read_gallery(member: Member, folder: Path) -> dict[str, np.ndarray]:
-    """sample, image, gradient, binarized_gradient and adversarial of the samples that the report shows."""
-    return read_arrays(gallery_file(evaluation_folder(member, folder)))
 
 
 def first_of_classes(labels: Tensor) -> list[int]:

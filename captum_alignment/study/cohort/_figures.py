@@ -1,4 +1,6 @@
-"""The figures of the cohort, drawn with matplotlib's object interface (no pyplot state, no display)."""
+"""The figures of a study, drawn with matplotlib's object interface (no pyplot state, no display)."""
+
+from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -7,23 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from captum_alignment.study.cohort._cohort import Cohort
-from captum_alignment.study.compare import CORRELATIONS, USABLE
-from captum_alignment.study.page import (
-    BLUE,
-    GREEN,
-    INK,
-    MUTED,
-    ORANGE,
-    PINK,
-    STYLE,
-    VERMILION,
-    WIDTH,
-    Array,
-    Cloud,
-    interval,
-    scatter_panels,
-    upto,
-)
+from captum_alignment.study.compare import USABLE
+from captum_alignment.study.evaluation import BY_ATTACK
+from captum_alignment.study.page import BLUE, GREEN, INK, MUTED, ORANGE, PINK, STYLE, VERMILION, WIDTH, run_style
 
 _CURVES = {
     "distance": (INK, "o", "ρ, smallest over attacks"),
@@ -33,68 +21,29 @@ _CURVES = {
     "distance_ddn": (BLUE, "s", "DDN"),
     "distance_carlini-wagner": (PINK, "P", "Carlini-Wagner"),
 }
+#: Of attacks that have no curve of their own above.
+_SPARE = ("#56b4e9", "#7f5539", "#6a4c93", "#999933")
 
 
-def cohort_figure(cohort: Cohort) -> Figure:
-    """Accuracy, robustness and alignment against the regularization strength."""
+def alignment_figure(cohorts: Sequence[Cohort]) -> Figure:
+    """Median alignment against median robustness, with the chance level.
+
+    A curve for each training; of a single one also a curve for each attack and one for rho~.
+    """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
-        accuracy, robustness, alignment = figure.subplots(1, 3)
-        ticks = np.arange(len(cohort.strengths))
-        accuracy.plot(ticks, cohort.accuracy.mean(1), "o-", color=INK)
-        accuracy.axhline(USABLE * cohort.accuracy.max(), color=MUTED, lw=0.8, ls=(0, (4, 3)))
-        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        accuracy.set_title("Accuracy")
-        for name in ("linearized_robustness", "distance_gradient", "distance"):
-            if name in cohort.values:
-                band(robustness, cohort, name, *_CURVES[name])
-        robustness.set_title("Median robustness")
-        band(alignment, cohort, "alignment", INK, "o", "α")
-        band(alignment, cohort, "null", MUTED, "", "chance level", ls="--")
-        alignment.set_title("Median alignment")
-        for axes in (accuracy, robustness, alignment):
-            strength_axis(axes, cohort)
-        for axes in (robustness, alignment):
-            axes.set_ylim(bottom=0)
-            axes.legend(loc="best", handlelength=1.5)
-        if not cohort.usable.all():
-            accuracy.annotate("grey: left out", (0.04, 0.05), xycoords="axes fraction", color=MUTED, fontsize=8)
-    return figure
-
-
-def alignment_figure(cohort: Cohort) -> Figure:
-    """Median alignment against median robustness: one curve per attack and one for rho~, with the chance level."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
         axes = figure.subplots()
-        keep = cohort.usable
-        alpha, null = (cohort.medians[name].mean(1) for name in ("alignment", "null"))
-        attacks = [f"distance_{name}" for name in cohort.attacks]
-        for number, name in enumerate(["linearized_robustness", *attacks, "distance"]):
-            color, marker, label = curve_style(name, number)
-            rho = cohort.medians[name].mean(1)
-            bold = name == "distance"
-            axes.plot(rho[keep], alpha[keep], color=color, marker=marker, label=label, lw=2 if bold else 1.2, zorder=3)
-            if bold:
-                _crosses(axes, cohort, color)
-                axes.plot(rho[keep], null[keep], color=MUTED, ls="--", lw=1.2, label="chance level of α, at ρ")
-                _label_ends(axes, cohort, rho[keep], alpha[keep])
-        rho = cohort.medians["distance"].mean(1)
-        left_out = ~keep & np.isfinite(rho)
+        if len(cohorts) == 1:
+            for name, color, marker, label in _by_attack(cohorts[0]):
+                keep = cohorts[0].usable
+                rho, alpha = (cohorts[0].medians[each].mean(axis=1)[keep] for each in (name, "alignment"))
+                axes.plot(rho, alpha, color=color, marker=marker, label=label, lw=1.2, zorder=3)
+        for number, cohort in enumerate(cohorts):
+            color, marker, label = (run_style(number)["color"], "o", cohort.training)
+            _curve(axes, cohort, color, marker, _CURVES["distance"][2] if len(cohorts) == 1 else label)
         axes.margins(0.08)
-        limits = axes.get_xlim()
-        inside = left_out & (rho < limits[1] * 1.5)
-        if inside.any():
-            axes.plot(rho[inside], alpha[inside], "x", color="#a8a8a8", label="left out: too inaccurate", zorder=2)
-            for x, y, strength in zip(rho[inside], alpha[inside], cohort.strengths[inside], strict=True):
-                axes.annotate(
-                    f"{cohort.symbol} = {strength:g}",
-                    (x, y),
-                    (5, -3),
-                    textcoords="offset points",
-                    color=MUTED,
-                    fontsize=7.5,
-                )
+        for cohort in cohorts:
+            _left_out(axes, cohort)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("median robustness (l₂ distance, pixels in [0, 1])")
         axes.set_ylabel("median alignment α")
@@ -102,63 +51,84 @@ def alignment_figure(cohort: Cohort) -> Figure:
     return figure
 
 
-def scatter_figure(cohort: Cohort, name: str) -> Figure:
-    """Sample by sample, one panel per model of the first seed: the two quantities of the correlation ``name``."""
-    pair = CORRELATIONS[name]
-    kept = cohort.finite(*pair)[:, 0]
-    clouds = []
-    for s, strength in enumerate(cohort.strengths):
-        x, y = (cohort.values[quantity][s, 0, kept[s]] for quantity in pair)
-        clouds.append(Cloud(f"{cohort.symbol} = {strength:g}", x, y, usable=bool(cohort.usable[s])))
-    of_usable = [cloud for cloud in clouds if cloud.usable] or clouds
-    limits = upto(np.concatenate([cloud.x for cloud in of_usable])), upto(np.concatenate([c.y for c in of_usable]))
-    return scatter_panels(clouds, pair, limits)
+def _by_attack(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
+    """Quantity, colour, marker and label of rho~ and of every attack's distance."""
+    for number, name in enumerate(["linearized_robustness", *(BY_ATTACK + name for name in cohort.attacks)]):
+        spare = (_SPARE[number % len(_SPARE)], "X", name.removeprefix(BY_ATTACK))
+        yield name, *_CURVES.get(name, spare)
 
 
-def curve_style(name: str, number: int) -> tuple[str, str, str]:
-    """Colour, marker and label of a curve; attacks of a portfolio that has no own style get one by their number."""
-    spare = ["#56b4e9", "#7f5539", "#6a4c93", "#999933"]
-    return _CURVES.get(name, (spare[number % len(spare)], "X", name.removeprefix("distance_")))
-
-
-def strength_axis(axes: Axes, cohort: Cohort) -> None:
-    """One tick per strength; those that are left out on grey ground."""
-    ticks = np.arange(len(cohort.strengths))
-    axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
-    axes.set_xlabel(f"regularization strength {cohort.symbol}")
-    for tick in ticks[~cohort.usable]:
-        axes.axvspan(tick - 0.5, tick + 0.5, color="#f1f1f1", lw=0, zorder=0)
-    axes.set_xlim(-0.5, len(ticks) - 0.5)
-
-
-def band(axes: Axes, cohort: Cohort, name: str, color: str, marker: str, label: str, ls: str = "-") -> None:
-    """The medians of a quantity over the strengths, with their 95 % intervals."""
-    ticks = np.arange(len(cohort.strengths))
-    low, high = interval(cohort.replicates[name].mean(axis=2))
-    middle = cohort.medians[name].mean(axis=1)
-    axes.fill_between(ticks, low, high, color=color, alpha=0.15, lw=0)
-    axes.plot(ticks, middle, color=color, marker=marker, ls=ls, label=label)
-
-
-def _crosses(axes: Axes, cohort: Cohort, color: str) -> None:
-    """The intervals of both medians on the curve of the smallest distance."""
-    (x, x_replicates), (y, y_replicates) = cohort.levels("distance"), cohort.levels("alignment")
-    x_low, x_high = interval(x_replicates)
-    y_low, y_high = interval(y_replicates)
+def _curve(axes: Axes, cohort: Cohort, color: str, marker: str, label: str) -> None:
+    """The medians of the usable strengths, with the intervals of both, the chance level, and the ends' strengths."""
+    keep = cohort.usable
+    (x, x_low, x_high), (y, y_low, y_high) = (
+        [values[keep] for values in cohort.level(name)] for name in ("distance", "alignment")
+    )
+    axes.plot(x, y, color=color, marker=marker, label=label, lw=2, zorder=3)
+    null = cohort.medians["null"].mean(axis=1)[keep]
+    axes.plot(x, null, color=color, ls="--", lw=1, label=f"chance level, {label}")
     finite = np.isfinite(x_high)
     axes.hlines(y[finite], x_low[finite], x_high[finite], color=color, lw=0.8, alpha=0.5)
     axes.vlines(x[finite], y_low[finite], y_high[finite], color=color, lw=0.8, alpha=0.5)
+    strengths = cohort.strengths[keep]
+    for index in {0, len(x) - 1} if len(x) else ():
+        _strength(axes, cohort, strengths[index], x[index], y[index], (4, -14))
 
 
-def _label_ends(axes: Axes, cohort: Cohort, x: Array, y: Array) -> None:
-    strengths = cohort.strengths[cohort.usable]
-    for index, offset in {0: (-4, -14), len(x) - 1: (6, -14)}.items():
-        if len(x) and np.isfinite(x[index]):
-            axes.annotate(
-                f"{cohort.symbol} = {strengths[index]:g}",
-                (x[index], y[index]),
-                offset,
-                textcoords="offset points",
-                color=MUTED,
-                fontsize=8,
-            )
+def _left_out(axes: Axes, cohort: Cohort) -> None:
+    """Strengths that are not usable, as far as they lie near those that are."""
+    rho, alpha = (cohort.medians[name].mean(axis=1) for name in ("distance", "alignment"))
+    inside = ~cohort.usable & np.isfinite(rho)
+    if cohort.usable.any():
+        inside &= rho < axes.get_xlim()[1] * 1.5
+    axes.plot(rho[inside], alpha[inside], "x", color="#a8a8a8", zorder=2)
+    for x, y, strength in zip(rho[inside], alpha[inside], cohort.strengths[inside], strict=True):
+        _strength(axes, cohort, strength, x, y, (5, -3))
+
+
+def _strength(axes: Axes, cohort: Cohort, strength: float, x: float, y: float, offset: tuple[int, int]) -> None:
+    if np.isfinite(x):
+        text = f"{cohort.symbol} = {strength:g}"
+        axes.annotate(text, (x, y), offset, textcoords="offset points", color=MUTED, fontsize=8)
+
+
+def strengths_figure(cohorts: Sequence[Cohort]) -> Figure:
+    """Accuracy, robustness and alignment against the strength, a row for each training."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.7 * len(cohorts)), layout="constrained")
+        for cohort, row in zip(cohorts, figure.subplots(len(cohorts), 3, squeeze=False), strict=True):
+            _strengths_row(row, cohort)
+    return figure
+
+
+def _strengths_row(row: Sequence[Axes], cohort: Cohort) -> None:
+    accuracy, robustness, alignment = row
+    ticks = np.arange(len(cohort.strengths))
+    accuracy.plot(ticks, cohort.accuracy.mean(axis=1), "o-", color=INK)
+    accuracy.axhline(USABLE * cohort.best, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for name in ("linearized_robustness", "distance_gradient", "distance"):
+        if name in cohort.values:
+            _band(robustness, cohort, name, *_CURVES[name])
+    _band(alignment, cohort, "alignment", INK, "o", "α")
+    _band(alignment, cohort, "null", MUTED, "", "chance level", ls="--")
+    for axes, title in zip(row, ("Accuracy", "Median robustness", "Median alignment"), strict=True):
+        axes.set_title(title)
+        axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
+        axes.set_xlabel(f"{cohort.training}, {cohort.symbol}")
+        for tick in ticks[~cohort.usable]:
+            axes.axvspan(tick - 0.5, tick + 0.5, color="#f1f1f1", lw=0, zorder=0)
+        axes.set_xlim(-0.5, len(ticks) - 0.5)
+    for axes in (robustness, alignment):
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="best", handlelength=1.5)
+    if not cohort.usable.all():
+        accuracy.annotate("grey: left out", (0.04, 0.05), xycoords="axes fraction", color=MUTED, fontsize=8)
+
+
+def _band(axes: Axes, cohort: Cohort, name: str, color: str, marker: str, label: str, ls: str = "-") -> None:
+    """The medians of a quantity over the strengths, with their 95 % intervals."""
+    ticks = np.arange(len(cohort.strengths))
+    middle, low, high = cohort.level(name)
+    axes.fill_between(ticks, low, high, color=color, alpha=0.15, lw=0)
+    axes.plot(ticks, middle, color=color, marker=marker, ls=ls, label=label)

@@ -6,9 +6,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy.stats import rankdata
 
-from captum_alignment.study.cohort._cohort import TIMES_CHANCE, Cohort
-from captum_alignment.study.cohort._diagnosis import link
-from captum_alignment.study.compare import CORRELATIONS
+from captum_alignment.study.cohort._cohort import Cohort
+from captum_alignment.study.compare import CORRELATIONS, TIMES_CHANCE
 from captum_alignment.study.page import (
     Array,
     between,
@@ -17,6 +16,7 @@ from captum_alignment.study.page import (
     fixed,
     interval,
     mean_interval,
+    median,
     number,
     resample,
     spearman,
@@ -94,8 +94,7 @@ def nearer_than_gradient(cohort: Cohort) -> Judgement:
 
 def linearized_is_close(cohort: Cohort) -> Judgement:
     value, low, high = _median_ratio(cohort, "linearized_robustness", "distance")
-    inside, outside = low >= CLOSE[0] and high <= CLOSE[1], high < CLOSE[0] or low > CLOSE[1]
-    return "supported" if inside else "contradicted" if outside else "not distinguishable", (
+    return _within(low, high, CLOSE), (
         f"The median of ρ̃ / ρ over samples is {fixed(value)} {between(low, high)}, ρ the smallest distance that any "
         f"attack found; close is {CLOSE[0]:g} to {CLOSE[1]:g}."
     )
@@ -123,20 +122,24 @@ def correlated(name: str, symbols: str, threshold: float) -> Callable[[Cohort], 
 
 
 def more_linear_more_linked(cohort: Cohort) -> Judgement:
-    found = link(cohort)
-    if found is None:
+    pair = CORRELATIONS["alignment_distance"]
+    kept = cohort.finite(*pair, "deviation")[cohort.usable].all(axis=(0, 1))
+    samples = int(kept.sum())
+    if samples < 3:
         return "not testable", "Fewer than 3 samples are finite in all models."
-    slope, low, high = _over_trainings(_slopes(-found.deviation_by_seed, found.correlation_by_seed))
-    strengths = cohort.strengths[cohort.usable]
+    a, b, deviation = (cohort.values[name][cohort.usable][..., kept] for name in (*pair, "deviation"))
+    deviations, correlations = median(deviation).T, spearman(a, b).T
+    slope, low, high = _over_trainings(_slopes(-deviations, correlations))
+    strengths, bend, linked = cohort.strengths[cohort.usable], deviations.mean(axis=0), correlations.mean(axis=0)
     most, least = (
-        f"{fixed(found.correlation[k])} in the {name} linear model ({cohort.symbol} = {strengths[k]:g}, median "
-        f"deviation of its margin from a straight line {fixed(found.deviation[k], 3)})"
-        for name, k in (("most", np.argmin(found.deviation)), ("least", np.argmax(found.deviation)))
+        f"{fixed(linked[k])} in the {name} linear model ({cohort.symbol} = {strengths[k]:g}, median deviation of its "
+        f"margin from a straight line {fixed(bend[k], 3)})"
+        for name, k in (("most", np.argmin(bend)), ("least", np.argmax(bend)))
     )
     return _sign(low, high), (
         f"Over {len(strengths)} models of each training seed the slope of r(α, ρ) against linearity is "
         f"{fixed(slope, sign=True)} {between(low, high, sign=True)}; r(α, ρ) is {most} and {least}; "
-        f"{found.samples} of {cohort.n} samples are finite in all of them."
+        f"{samples} of {cohort.n} samples are finite in all of them."
     )
 
 
@@ -145,6 +148,13 @@ def _sign(low: float, high: float) -> Status:
     if low > 0:
         return "supported"
     return "contradicted" if high < 0 else "not distinguishable"
+
+
+def _within(low: float, high: float, limits: tuple[float, float]) -> Status:
+    """What the interval of a quantity says that the claim expects within ``limits``."""
+    if limits[0] <= low and high <= limits[1]:
+        return "supported"
+    return "contradicted" if high < limits[0] or low > limits[1] else "not distinguishable"
 
 
 def _bounds(replicates: Array) -> tuple[float, float]:

@@ -1,19 +1,22 @@
-"""The report of a study: one HTML file that needs nothing else."""
+"""The report of a study: that of its runs, and a page of claims before it."""
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from captum_alignment.study.cohort._claims import Verdict
+from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
-from captum_alignment.study.compare import USABLE
-from captum_alignment.study.fit import TRAININGS
-from captum_alignment.study.page import Picture, setting, write_page
-from captum_alignment.study.store import versions
+from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
+from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
+from captum_alignment.study.evaluation import Run, title
+from captum_alignment.study.fit import STANDARD, TRAININGS
+from captum_alignment.study.page import Column, Picture, Table, percent, picture, setting, write_page
+from captum_alignment.study.store import whole_file
 
 _DATASET_NAMES = {
     "digits": "scikit-learn’s digits",
@@ -21,52 +24,89 @@ _DATASET_NAMES = {
     "fashion-mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
 }
+_LEVELS = {
+    **{name: title(name) for name in ("distance", "linearized_robustness", "alignment", "null")},
+    TIMES_CHANCE: "α / chance",
+}
+_ALIGNMENT = (
+    "Median alignment against median robustness, with the 95 % intervals of both; along a curve the strength grows. "
+    "Dashed, the alignment that the maps of other images would give. Crosses are strengths that cost too much accuracy."
+)
+_STRENGTHS = (
+    "Over the strength, with 95 % intervals. Strengths on grey ground have a network below the dashed line of accuracy "
+    "and are left out of the verdicts."
+)
 
 
-def write_report(
+def write_study_report(
     path: Path,
-    *,
-    config: StudyConfig,
-    verdicts: list[Verdict],
-    basis: str,
+    configs: Sequence[StudyConfig],
+    runs: Sequence[Run],
     summary: pd.DataFrame,
-    pictures: Mapping[str, Picture],
-    galleries: list[Picture],
+    cohorts: Sequence[Cohort],
+    verdicts: Sequence[Verdict],
+    basis: str,
     train_size: int,
-    eval_size: int,
 ) -> None:
-    """Write the report of one study to ``path``; images are embedded, every text is escaped."""
+    """Write the report of the study of ``runs`` to ``path``, and its figures beside it; every text is escaped."""
+    config, page = configs[0], page_of_runs(runs, summary, drawn_groups(runs, cohorts))
+    pictures = {
+        "alignment": picture(alignment_figure(cohorts), _ALIGNMENT),
+        "strengths": picture(strengths_figure(cohorts), _STRENGTHS),
+    }
+    _keep({**pictures, **page["pictures"]}, path.with_name("figures"))
     write_page(
         path,
         "study.html.jinja",
+        **page,
         name=path.resolve().parent.name,
         dataset=_DATASET_NAMES[config.dataset],
-        config=config,
-        method=TRAININGS[config.regularizer],
+        seeds=config.seeds,
         train_size=train_size,
-        eval_size=eval_size,
-        verdicts=verdicts,
+        trainings={cohort.training: TRAININGS[cohort.training] for cohort in cohorts},
+        claims=_by_claim(verdicts),
         tally=_tally(verdicts),
         basis=basis,
-        rows=summary.to_dict("records"),
-        attacks=[c.removeprefix("distance_") for c in summary if _is_attack(str(c))],
-        found=summary["found"],
+        levels=_levels_table(cohorts),
         usable_share=USABLE,
-        pictures=pictures,
-        galleries=galleries,
-        settings=_settings(config),
-        command=reproduce(config),
-        versions=versions(),
+        study_pictures=pictures,
+        training_settings=_settings(config),
+        command=reproduce(configs),
     )
 
 
-def reproduce(config: StudyConfig) -> str:
-    """The shortest command that gives this study: a preset where one was followed, and the options that differ."""
-    found = {preset: _changes(config, preset) for preset in (None, *PRESETS)}
+def drawn_groups(runs: Sequence[Run], cohorts: Sequence[Cohort]) -> list[list[Run]]:
+    """The networks that are drawn, each with those of the other training seeds.
+
+    All of a single training; of several the plain one, and of each the usable strength with the largest distances.
+    """
+    groups: dict[tuple[str, float], list[Run]] = {}
+    for run in runs:
+        at = coordinates(run)
+        groups.setdefault((at["training"], at["strength"]), []).append(run)
+    if len(cohorts) == 1:
+        return list(groups.values())
+    chosen = [(STANDARD, 0.0)]
+    for cohort in cohorts:
+        rho = cohort.medians["distance"].mean(axis=1)
+        chosen += [(cohort.training, float(cohort.strengths[k])) for k in (-rho).argsort() if cohort.usable[k]][:1]
+    return [groups[key] for key in chosen if key in groups]
+
+
+def reproduce(configs: Sequence[StudyConfig]) -> str:
+    """The shortest command that gives this study: a preset where one was followed, and the options that differ.
+
+    Empty for several trainings with strengths of their own, which the command has no options for.
+    """
+    config, several = configs[0], len(configs) > 1
+    if several and any("strengths" in _changes(one, None) for one in configs):
+        return ""
+    found = {preset: _changes(config, preset) for preset in ((None,) if several else (None, *PRESETS))}
     preset = min(found, key=lambda name: len(found[name]))
+    regularizers = [one.regularizer for one in configs]
     command = ["captum-alignment", "study"]
     command += ["--preset", preset] if preset else ["--dataset", config.dataset]
-    command += [] if preset or config.regularizer == "lipschitz" else ["--regularizer", config.regularizer]
+    command += [] if preset or regularizers == ["lipschitz"] else ["--regularizer", *regularizers]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
     return shlex.join([*command, *as_options(found[preset])])
 
@@ -78,19 +118,51 @@ def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:
     return {key: value for key, value in config.as_dict().items() if value != base[key]}
 
 
-def _is_attack(column: str) -> bool:
-    return column.startswith("distance_") and not column.endswith(("_low", "_high"))
-
-
 def _settings(config: StudyConfig) -> dict[str, str]:
-    values = {key.replace("_", " "): setting(value) for key, value in config.as_dict().items()}
-    del values["decay every"]
+    values = {
+        key.replace("_", " "): setting(value)
+        for key, value in config.as_dict().items()
+        if key not in ("regularizer", "strengths", "decay_every")
+    }
     values["learning rate"] += (
         ", along a cosine to 0" if config.decay_every is None else f", a tenth every {config.decay_every} epochs"
     )
     return values
 
 
-def _tally(verdicts: list[Verdict]) -> str:
+def _by_claim(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:
+    """Every claim with its verdict on each training."""
+    claims = dict.fromkeys(verdict.claim for verdict in verdicts)
+    return [(claim, [verdict for verdict in verdicts if verdict.claim == claim]) for claim in claims]
+
+
+def _tally(verdicts: Sequence[Verdict]) -> str:
     counts = Counter(verdict.status for verdict in verdicts)
     return ", ".join(f"{count} {status}" for status, count in counts.most_common())
+
+
+def _levels_table(cohorts: Sequence[Cohort]) -> Table:
+    """One row per training and strength: means over the seeds of accuracy and medians."""
+    rows: list[dict[str, Any]] = []
+    for cohort in cohorts:
+        levels = {name: cohort.level(name) for name in _LEVELS}
+        for s, strength in enumerate(cohort.strengths):
+            row = {"training": cohort.training, "strength": strength, "accuracy": cohort.accuracy[s].mean()}
+            for name, (middle, low, high) in levels.items():
+                row |= {name: middle[s], f"{name}_low": low[s], f"{name}_high": high[s]}
+            rows.append({**row, "usable": "" if cohort.usable[s] else "left out"})
+    columns = [
+        Column("training", "training", str),
+        Column("strength", "strength", "{:g}".format),
+        Column("accuracy", "accuracy", percent),
+        *(Column(name, head) for name, head in _LEVELS.items()),
+        Column("usable", "", str),
+    ]
+    return Table("levels", "medians of every training and strength", pd.DataFrame(rows), columns)
+
+
+def _keep(pictures: Mapping[str, Picture], folder: Path) -> None:
+    """The figures as files, for use elsewhere than in the report."""
+    for name, shown in pictures.items():
+        with whole_file(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(shown.image)

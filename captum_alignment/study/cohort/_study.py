@@ -1,27 +1,37 @@
-"""A study from start to end: train, evaluate, summarise, draw, report."""
+"""A study from start to end: train, evaluate, judge, report."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from torch import nn
 
 from captum_alignment.study.cohort._claims import Verdict, basis, verdicts
-from captum_alignment.study.cohort._cohort import Cohort, cohort_of, shown_models, summarise
+from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._config import StudyConfig
-from captum_alignment.study.cohort._diagnosis import gaps_sentence, residual_sentence
-from captum_alignment.study.cohort._diagnosis_figures import linearity_figure, split_figure, terms_figure
-from captum_alignment.study.cohort._evaluate import evaluate_cohort, read_gallery
-from captum_alignment.study.cohort._figures import alignment_figure, cohort_figure, scatter_figure
-from captum_alignment.study.cohort._report import Picture, write_report
-from captum_alignment.study.cohort._train import members, study_data, train_cohort
-from captum_alignment.study.compare import CORRELATIONS
+from captum_alignment.study.cohort._evaluate import evaluate_members, join_records
+from captum_alignment.study.cohort._members import Member, make_members
+from captum_alignment.study.cohort._report import write_study_report
+from captum_alignment.study.cohort._train import train_members
+from captum_alignment.study.compare import summarise_runs
 from captum_alignment.study.evaluation import write_table
-from captum_alignment.study.fit import TRAININGS
-from captum_alignment.study.load import Data, as_device
-from captum_alignment.study.page import gallery_figure, number
-from captum_alignment.study.store import open_folder, whole_file, write_text
+from captum_alignment.study.fit import SmallNet
+from captum_alignment.study.load import Data, as_device, load_data
+from captum_alignment.study.store import open_folder, read_manifest, write_text
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A finished study, for what builds on it: its first configuration, samples and networks, and what makes them."""
+
+    config: StudyConfig
+    data: Data
+    make: Callable[[], nn.Module]
+    members: list[Member]
+
 
 #: What the manifest of a study's folder calls it.
 STUDY = "study"
@@ -29,7 +39,13 @@ STUDY = "study"
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found: a row per model and sample, a row per model, a verdict per claim, and the report's path."""
+    """What a study found.
+
+    Attributes:
+        records: a row per network and sample, its coordinates (training, strength, training_seed) before its numbers.
+        summary: a row per network: medians over its samples, each with its 95 % interval.
+        verdicts: of every claim, training by training. basis: what they rest on. report: its path.
+    """
 
     records: pd.DataFrame
     summary: pd.DataFrame
@@ -39,19 +55,21 @@ class StudyResult:
 
 
 def run_study(
-    config: StudyConfig,
+    config: StudyConfig | Sequence[StudyConfig],
     out: str | Path,
     *,
     data_root: str | Path | None = None,
     download: bool = False,
     device: str = "cpu",
 ) -> StudyResult:
-    """Train the cohort of ``config``, evaluate it on held-out samples, and write records, summary, figures and report.
+    """Train the networks of ``config``, evaluate them on held-out samples, and write records, summary and report.
 
     Whatever a previous run of the same configuration finished in ``out`` is kept and not repeated; files there are
-    either whole or absent.
+    either whole or absent. Every evaluation in ``out`` is an ordinary one, which `report` reads.
 
     Args:
+        config: of one way of training, or of several, which differ in regularizer and strengths only; they share what
+            they have in common, plain networks first of all.
         out: the folder to write to, new, empty, or of a study of this configuration.
         data_root: where torchvision's data sets lie; not needed for the digits.
         download: let torchvision fetch what is not there.
@@ -59,103 +77,76 @@ def run_study(
 
     Raises:
         ValueError, FileNotFoundError: a folder that holds something else, data that are not there, a device that is
-            not available, a training that diverged.
+            not available, a training that diverged, configurations that differ in anything else.
     """
-    out, target = Path(out), as_device(device)
-    data = study_data(config, data_root=None if data_root is None else Path(data_root), download=download)
-    open_folder(out, STUDY, config.as_dict())
-    train_cohort(config, data, out, device=target)
-    records = evaluate_cohort(config, data, out, device=target)
-    write_table(out / "records.parquet", records)
-    cohort = cohort_of(records, TRAININGS[config.regularizer].symbol)
-    summary = summarise(cohort)
-    write_text(out / "summary.csv", summary.to_csv(index=False))
-    found, on = verdicts(cohort), basis(cohort)
-    report = out / "report.html"
-    write_report(
-        report,
-        config=config,
-        verdicts=found,
-        basis=on,
-        summary=summary,
-        pictures=_pictures(cohort, out / "figures"),
-        galleries=_galleries(cohort, config, data, records, out),
-        train_size=len(data.train.labels),
-        eval_size=len(data.held_out.labels),
+    configs, folder, target = (
+        [config] if isinstance(config, StudyConfig) else list(config),
+        Path(out),
+        as_device(device),
     )
+    common, trainings = _common(configs), {one.regularizer: one.strengths for one in configs}
+    first = configs[0]
+    data = _samples(first, data_root, download)
+    make, members = _factory(data), make_members(trainings, first.training_seeds)
+    open_folder(folder, STUDY, {"trainings": {name: list(found) for name, found in trainings.items()}, **common})
+    train_members(members, make, data.train, first, folder, device=target)
+    about = {"dataset": first.dataset, "classes": list(data.classes)}
+    runs = evaluate_members(members, make, data.held_out, folder, attacks=first.attacks, device=target, about=about)
+    records, summary = join_records(runs), summarise_runs(runs)
+    write_table(folder / "records.parquet", records)
+    write_text(folder / "summary.csv", summary.to_csv(index=False))
+    cohorts = make_cohorts(runs, list(trainings))
+    found, on = [verdict for cohort in cohorts for verdict in verdicts(cohort)], basis(cohorts)
+    report = folder / "report.html"
+    write_study_report(report, configs, runs, summary, cohorts, found, on, len(data.train))
     return StudyResult(records, summary, found, on, report)
 
 
-def _pictures(cohort: Cohort, folder: Path) -> dict[str, Picture]:
-    drawn = {
-        "alignment": (
-            alignment_figure(cohort),
-            "Median alignment against median robustness: a curve for each attack, one for the linearized robustness, "
-            "and a thick one for the smallest distance, with its 95 % intervals. Along a curve the strength grows. The "
-            "dashed line is the alignment that the maps of other images would give.",
-        ),
-        "cohort": (
-            cohort_figure(cohort),
-            "The cohort over the regularization strength, with 95 % intervals. Strengths on grey ground fall below the "
-            "dashed line of accuracy and are left out of the verdicts.",
-        ),
-        "linearized_alignment": (
-            scatter_figure(cohort, "linearized_alignment"),
-            "Linearized robustness against alignment; a point is a held-out image, r the rank correlation"
-            + _omitted(cohort, "linearized_alignment"),
-        ),
-        "linearized_distance": (
-            scatter_figure(cohort, "linearized_distance"),
-            "Linearized robustness against the smallest distance found; on the dashed line they are equal"
-            + _omitted(cohort, "linearized_distance"),
-        ),
-        "split": (
-            split_figure(cohort),
-            f"Left, the split: exact on every sample, shown as medians, which need not add up. {gaps_sentence(cohort)} "
-            "Right, the paper’s bound, α plus the sizes of two terms: ρ̃ is never above it, and may be far below. All "
-            "with 95 % intervals; strengths on grey ground are left out of the verdicts.",
-        ),
-        "terms": (
-            terms_figure(cohort),
-            "The margin over the rival is the sum of what the input and every bias contribute. The darker a bias, the "
-            f"larger its part. {residual_sentence(cohort)}",
-        ),
-        "linearity": (
-            linearity_figure(cohort),
-            "Left and middle, median margins: of a linear network they would fall along the dashed line; one that is "
-            "below 0 at the end of the step has crossed the boundary before ρ̃. Right, a point is a usable model with "
-            "its 95 % intervals, the further left the more linear; the paper expects the points to fall from left to "
-            "right.",
-        ),
-    }
-    return {name: _save(figure, folder / f"{name}.png", caption) for name, (figure, caption) in drawn.items()}
+def read_study(folder: str | Path, *, data_root: str | Path | None = None, download: bool = False) -> Study:
+    """The study in ``folder``; its samples are read again.
+
+    Raises:
+        ValueError: it holds none, or one of another schema. As `run_study` for its samples.
+    """
+    said = dict(read_manifest(Path(folder), STUDY, option="study")["config"])
+    trainings = {name: tuple(strengths) for name, strengths in said.pop("trainings").items()}
+    name, strengths = next(iter(trainings.items()))
+    config = StudyConfig(regularizer=name, strengths=strengths, **{**said, "attacks": tuple(said["attacks"])})
+    data = _samples(config, data_root, download)
+    return Study(config, data, _factory(data), make_members(trainings, config.training_seeds))
 
 
-def _omitted(cohort: Cohort, name: str) -> str:
-    infinite = int(np.logical_not(cohort.finite(*CORRELATIONS[name])[:, 0]).sum())
-    seed = f" Models of seed {cohort.seeds[0]}." if len(cohort.seeds) > 1 else ""
-    return f". {infinite} infinite points are not shown.{seed}" if infinite else f".{seed}"
+def _samples(config: StudyConfig, data_root: str | Path | None, download: bool) -> Data:
+    return load_data(
+        config.dataset,
+        train_size=config.train_size,
+        eval_size=config.eval_size,
+        seed=config.seed,
+        data_root=None if data_root is None else Path(data_root),
+        download=download,
+    )
 
 
-def _galleries(cohort: Cohort, config: StudyConfig, data: Data, records: pd.DataFrame, out: Path) -> list[Picture]:
-    shown = shown_models(cohort)
-    titles = ("least", "most") if len(shown) == 2 else ("only",)
-    grid = members(config)
-    pictures = []
-    for title, (s, r) in zip(titles, shown, strict=True):
-        member = grid[s * len(cohort.seeds) + r]
-        maps = read_gallery(member, out)
-        rows = records[records["model"] == member.name].set_index("sample")
-        rows = rows.loc[maps["sample"]].to_dict("records")
-        what = "The only usable model" if title == "only" else f"The {title} robust usable model"
-        median = number(cohort.medians["distance"][s, r])
-        caption = f"{what}: {cohort.symbol} = {member.strength:g}, seed {member.seed}, median ρ {median}."
-        figure = gallery_figure(maps, rows, data.classes)
-        pictures.append(_save(figure, out / "figures" / f"gallery_{title}.png", caption))
-    return pictures
+def _factory(data: Data) -> Callable[[], nn.Module]:
+    channels, height, width = data.train.images.shape[1:]
+    return partial(SmallNet, (channels, height, width), len(data.classes))
 
 
-def _save(figure: Figure, path: Path, caption: str) -> Picture:
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return Picture(path, caption, alt=caption)
+def _common(configs: Sequence[StudyConfig]) -> dict[str, Any]:
+    """What all configurations say beside regularizer and strengths.
+
+    Raises:
+        ValueError: they differ in it, or name a regularizer twice, or there is none.
+    """
+    if not configs:
+        raise ValueError("config: got no configuration, expected at least one")
+    first, *others = (
+        {key: value for key, value in config.as_dict().items() if key not in ("regularizer", "strengths")}
+        for config in configs
+    )
+    if any(other != first for other in others):
+        raise ValueError("config: got some that differ in more than regularizer and strengths, expected nothing else")
+    names = [config.regularizer for config in configs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"regularizers: got {' '.join(names)}, expected each once")
+    return first

@@ -1,9 +1,32 @@
 """Reports of runs: any number of evaluations side by side, from their records alone.
 
-`report` reads folders and writes the page; `write_runs_report` takes runs that were read.
+`report` reads folders and writes the page; `write_runs_report` takes runs that were read, and `page_of_runs` is what a
+page that adds to it is filled with.
 """
 
-from captum_alignment.study.compare._report import report, write_runs_report
-from captum_alignment.study.compare._summary import CORRELATIONS, GAPS, QUANTITIES, USABLE, summarise_runs
+from captum_alignment.study.compare._coordinates import COORDINATES, EVALUATIONS, coordinates, runs_in
+from captum_alignment.study.compare._report import page_of_runs, report, write_runs_report
+from captum_alignment.study.compare._summary import (
+    CORRELATIONS,
+    QUANTITIES,
+    TIMES_CHANCE,
+    USABLE,
+    summarise_runs,
+    times_chance,
+)
 
-__all__ = ["CORRELATIONS", "GAPS", "QUANTITIES", "USABLE", "report", "summarise_runs", "write_runs_report"]
+__all__ = [
+    "COORDINATES",
+    "CORRELATIONS",
+    "EVALUATIONS",
+    "QUANTITIES",
+    "TIMES_CHANCE",
+    "USABLE",
+    "coordinates",
+    "page_of_runs",
+    "report",
+    "runs_in",
+    "summarise_runs",
+    "times_chance",
+    "write_runs_report",
+]

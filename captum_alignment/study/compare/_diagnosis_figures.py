@@ -8,23 +8,32 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from captum_alignment.study.compare._diagnosis import run_profile, top_terms
 from captum_alignment.study.compare._figures import legend, run_axis
 from captum_alignment.study.evaluation import BACK, FORWARD, Run
 from captum_alignment.study.page import (
+    BLUE,
+    GREEN,
+    INK,
     MUTED,
-    SPLIT,
     STYLE,
+    VERMILION,
     WIDTH,
+    Array,
     labels,
-    link_axes,
-    link_panel,
     plain,
-    profile_panels,
     run_style,
-    terms_panel,
 )
+
+#: Colour, marker and label of rho~ and of the terms that it is the sum of.
+_SPLIT = {
+    "alignment": (INK, "o", "α"),
+    "direction_gap": (BLUE, "v", "direction gap"),
+    "bias_gap": (GREEN, "s", "bias gap"),
+    "linearized_robustness": (VERMILION, "D", "ρ̃, their sum"),
+}
 
 
 def run_split_figure(runs: Sequence[Run], summary: pd.DataFrame) -> Figure:
@@ -33,10 +42,10 @@ def run_split_figure(runs: Sequence[Run], summary: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(WIDTH, 1.2 + 0.42 * len(runs)), layout="constrained")
         split, bound = figure.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
         split.axvline(0, color=MUTED, lw=0.8)
-        offsets = np.linspace(-0.27, 0.27, len(SPLIT))
-        marks = [_marks(split, summary, name, *SPLIT[name], y) for name, y in zip(SPLIT, offsets, strict=True)]
+        offsets = np.linspace(-0.27, 0.27, len(_SPLIT))
+        marks = [_marks(split, summary, name, *_SPLIT[name], y) for name, y in zip(_SPLIT, offsets, strict=True)]
         marks.append(_marks(bound, summary, "bound", MUTED, "|", "upper bound of ρ̃", -0.1))
-        _marks(bound, summary, "linearized_robustness", *SPLIT["linearized_robustness"][:2], "ρ̃", 0.1)
+        _marks(bound, summary, "linearized_robustness", *_SPLIT["linearized_robustness"][:2], "ρ̃", 0.1)
         split.set_title("Exact split, medians")
         bound.set_title("Upper bound, not an estimate")
         bound.set_xlim(left=0)
@@ -53,7 +62,7 @@ def run_terms_figure(runs: Sequence[Run]) -> Figure:
         figure = Figure(figsize=(WIDTH, 1.5 + 0.3 * len(shares)), layout="constrained")
         axes = figure.subplots()
         names = [plain(name, 30) for name in shares.index[1:]]
-        terms_panel(axes, shares.to_numpy(), names, labels([run.name for run in runs], 16 if len(runs) > 3 else 24))
+        _terms_panel(axes, shares.to_numpy(), names, labels([run.name for run in runs], 16 if len(runs) > 3 else 24))
         if len(runs) > 3:
             axes.tick_params(axis="x", rotation=35)
             for label in axes.get_xticklabels():
@@ -66,17 +75,9 @@ def run_linearity_figure(runs: Sequence[Run], summary: pd.DataFrame) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.9 + 0.17 * -(-(len(runs) + 1) // 3)), layout="constrained")
         forward, back, linked = figure.subplots(1, 3)
-        curves = [
-            (axes, *run_profile(run, prefix), run.name, run_style(number))
-            for axes, prefix in ((forward, FORWARD), (back, BACK))
-            for number, run in enumerate(runs)
-        ]
-        profile_panels(forward, back, curves)
-        link_axes(linked)
-        columns = [[name, f"{name}_low", f"{name}_high"] for name in ("deviation", "spearman_alignment_distance")]
-        points = [summary[names].to_numpy(float).T for names in columns]
-        styles = [run_style(number) for number in range(len(runs))]
-        link_panel(linked, points[0], points[1], [s["color"] for s in styles], [s["marker"] for s in styles])
+        _profile_panel(forward, runs, FORWARD, "To the linearized boundary", "of the step of length ρ̃")
+        _profile_panel(back, runs, BACK, "To the nearest adversarial", "of the way of length ρ")
+        _link_panel(linked, summary)
         lines = forward.get_lines()
         legend(figure, lines[: len(runs)], runs, lines[len(runs)])
     return figure
@@ -90,3 +91,49 @@ def _marks(axes: Axes, summary: pd.DataFrame, name: str, color: str, marker: str
     bounded = kept & np.isfinite(low) & np.isfinite(high)
     axes.hlines(rows[bounded], low[bounded], high[bounded], color=color, lw=1)
     return axes.plot(middle[kept], rows[kept], ls="", color=color, marker=marker, label=label)[0]
+
+
+def _profile_panel(axes: Axes, runs: Sequence[Run], prefix: str, title: str, way: str) -> None:
+    """Median profiles of the margin along a way, beside the straight line."""
+    for number, run in enumerate(runs):
+        axes.plot(*run_profile(run, prefix), label=run.name, **{**run_style(number), "lw": 1.2})
+    axes.plot([0, 1], [1, 0], color=INK, lw=1, ls=(0, (4, 3)), label="1 − t, linear")
+    axes.axhline(0, color=MUTED, lw=0.8)
+    axes.set_title(title)
+    axes.set_xlabel(way)
+    axes.set_ylabel("margin, relative to t = 0")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _link_panel(axes: Axes, summary: pd.DataFrame) -> None:
+    """The link of alpha and rho over the deviation from linearity, a point with its intervals for each run."""
+    for number, row in enumerate(summary.to_dict("records")):
+        x, y = (
+            [row[f"{name}{end}"] for end in ("", "_low", "_high")]
+            for name in ("deviation", "spearman_alignment_distance")
+        )
+        style = run_style(number)
+        axes.hlines(y[0], x[1], x[2], colors=style["color"], lw=1)
+        axes.vlines(x[0], y[1], y[2], colors=style["color"], lw=1)
+        axes.scatter(x[0], y[0], color=style["color"], marker=style["marker"], s=22, zorder=3)
+    axes.margins(0.12)
+    axes.set_title("Linearity and the link")
+    axes.set_xlabel("median deviation from 1 − t")
+    axes.set_ylabel("r(α, ρ) over samples")
+
+
+def _terms_panel(axes: Axes, shares: Array, names: Sequence[str], columns: Sequence[str]) -> None:
+    """Median shares (terms, models) as a shaded table; the first row is the input's, which is not shaded."""
+    top = float(np.nanmax(shares[1:], initial=1e-9))
+    shaded = np.vstack([np.full_like(shares[:1], np.nan), shares[1:]])
+    axes.imshow(shaded, cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
+    for (i, j), share in np.ndenumerate(shares):
+        color = "white" if i and share > 0.75 * top else INK
+        text = "–" if np.isnan(share) else f"{100 * share:.1f}"
+        axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
+    axes.axhline(0.5, color=MUTED, lw=0.8)
+    axes.set_yticks(range(len(names) + 1), ["input ⟨x, ∇Ψ†⟩", *names])
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_title("Median |term|, % of the sum over all terms")
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)

@@ -1,6 +1,6 @@
-"""The figures that compare runs: distributions, robust accuracy, and sample by sample."""
+"""The figures that compare runs: distributions and robust accuracy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, robust_accuracy
+from captum_alignment.study.compare._coordinates import first_of_groups
+from captum_alignment.study.compare._scatter import far_apart
+from captum_alignment.study.compare._summary import robust_accuracy_over_seeds
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import (
     BLUE,
@@ -18,17 +20,12 @@ from captum_alignment.study.page import (
     STYLE,
     WIDTH,
     Array,
-    Cloud,
     labels,
     run_style,
-    scatter_panels,
-    upto,
 )
 
 _PANELS = {"distance": "ρ, distance", "linearized_robustness": "ρ̃, linearized robustness", "alignment": "α, alignment"}
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-#: Runs whose typical values differ by more than this factor share a logarithmic axis, or none.
-_FAR_APART = 20
 _STEPS = 400
 
 
@@ -50,15 +47,19 @@ def distribution_figure(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def robust_accuracy_figure(runs: Sequence[Run]) -> Figure:
-    """The share of samples that stay right (without labels: as they are) against eps, with 95 % bands."""
+def robust_accuracy_figure(groups: Sequence[Sequence[Run]]) -> Figure:
+    """The share of samples that stay right (without labels: as they are) against eps, with 95 % bands.
+
+    A curve is a run, or the mean over a group of runs that differ in the training seed alone.
+    """
+    runs = first_of_groups(groups)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.2 + 0.17 * -(-len(runs) // 3)), layout="constrained")
         axes = figure.subplots()
         eps = eps_grid(runs, _STEPS)
         lines = []
-        for number, run in enumerate(runs):
-            curve, style = robust_accuracy(run, eps), run_style(number)
+        for number, group in enumerate(groups):
+            curve, style = robust_accuracy_over_seeds(group, eps), run_style(number)
             axes.fill_between(eps, curve["low"], curve["high"], step="post", color=style["color"], alpha=0.13, lw=0)
             lines += axes.plot(eps, curve["share"], drawstyle="steps-post", color=style["color"], ls=style["ls"])
         if eps[0] > 0:
@@ -81,24 +82,6 @@ def eps_grid(runs: Sequence[Run], steps: int) -> Array:
         return np.linspace(0, 1.05 * top, steps)
     bottom = min(float(np.quantile(values[values > 0], 0.02)) for values in finite if (values > 0).any())
     return np.geomspace(bottom, 1.05 * top, steps)
-
-
-def run_scatter_figure(runs: Sequence[Run], name: str) -> Figure:
-    """Sample by sample, one panel per run: the two quantities of the correlation ``name``."""
-    names = labels([run.name for run in runs], 12)
-    clouds = [Cloud(label, *finite_pair(run, name)) for label, run in zip(names, runs, strict=True)]
-    sides = [cloud.x for cloud in clouds], [cloud.y for cloud in clouds]
-    if any(map(far_apart, sides)):
-        return scatter_panels(clouds, CORRELATIONS[name], None)
-    x, y = (max((upto(values) for values in side if len(values)), default=(0.0, 1.0)) for side in sides)
-    return scatter_panels(clouds, CORRELATIONS[name], (x, y))
-
-
-def far_apart(samples: Iterable[Array]) -> bool:
-    """Whether the medians of the positive values differ by more than a linear axis can show."""
-    positive = [values[np.isfinite(values) & (values > 0)] for values in samples]
-    medians = [float(np.median(values)) for values in positive if len(values)]
-    return bool(medians) and max(medians) > _FAR_APART * min(medians)
 
 
 def run_axis(axes: Axes, runs: Sequence[Run]) -> None:

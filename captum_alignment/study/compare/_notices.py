@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from captum_alignment.study.compare._summary import USABLE
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import percent, setting
 
@@ -37,15 +36,17 @@ def notices(runs: Sequence[Run], summary: pd.DataFrame) -> list[str]:
 
 def _misleading(runs: Sequence[Run], summary: pd.DataFrame) -> list[str]:
     """Runs that would look more robust than they are."""
-    found = []
-    for run, row in zip(runs, summary.to_dict("records"), strict=True):
-        same = [dataset(other) == dataset(run) for other in runs]
-        best = summary["accuracy"][same].max()
-        if row["accuracy"] < USABLE * best:
+    found, rows = [], summary.to_dict("records")
+    for data in _groups(runs, dataset):
+        same = [row for run, row in zip(runs, rows, strict=True) if dataset(run) == data]
+        worse = [f"{row['run']} on {percent(row['accuracy'])}" for row in same if not row["usable"]]
+        if worse:
+            best = percent(max(row["accuracy"] for row in same if row["usable"]))
             found.append(
-                f"{run.name} is right on {percent(row['accuracy'])}, the best run on this data set on {percent(best)}: "
-                "a collapsed network is never easily attacked, and its distances show no robustness."
+                f"The best run on this data set is right on {best}, {', '.join(worse)}: a collapsed network is never "
+                "easily attacked, and its distances show no robustness."
             )
+    for run, row in zip(runs, rows, strict=True):
         if row["found"] == 0:
             found.append(f"No attack succeeded on any sample of {run.name}: its ρ says how the attacks fail.")
         if len(run.errors):

@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study.compare._coordinates import is_study, runs_in
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
-from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure, run_scatter_figure
+from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._notices import SHOWN, facts, notices, settings, versions
+from captum_alignment.study.compare._scatter import run_scatter_figure
 from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, summarise_runs
 from captum_alignment.study.compare._tables import class_table, side_by_side, summary_tables
-from captum_alignment.study.evaluation import BIAS, Run, read_run
+from captum_alignment.study.evaluation import BIAS, Run
 from captum_alignment.study.page import Picture, gallery_figure, picture, write_page
 
+#: The report of a study's runs; report.html is that of the study itself.
+RUNS = "runs.html"
 _GALLERY_DPI = 120  # photographs and their maps compress badly, and a report may hold dozens
-_KINDS = ("least", "most")
+#: What the samples of the gallery have in common, by their kind.
+_SHOWN = {"least": "The least robust samples", "most": "The most robust samples", "shown": "Chosen samples"}
 _MAPS = ("image", "gradient", "binarized_gradient", "adversarial")
 
 
@@ -36,13 +41,16 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path
     """Write one report that compares the finished evaluations in the folders ``runs``; returns its path.
 
     Args:
-        out: the HTML file. None: report.html in the folder of a single run, else in the working directory.
+        runs: folders of evaluations, or of studies, which stand for all their evaluations.
+        out: the HTML file. None: in the folder of a single run report.html, of a single study, whose own report has
+            that name, runs.html; else report.html in the working directory.
 
     Raises:
         ValueError: there is no run, or a folder holds no finished evaluation.
     """
-    found = [read_run(folder) for folder in runs]
-    path = Path(out) if out is not None else (Path(runs[0]) if len(runs) == 1 else Path()) / "report.html"
+    found = [run for folder in runs for run in runs_in(folder)]
+    folder = Path(runs[0]) if len(runs) == 1 else Path()
+    path = Path(out) if out is not None else folder / (RUNS if is_study(folder) else "report.html")
     write_runs_report(path, found)
     return path
 
@@ -56,22 +64,31 @@ def write_runs_report(path: str | Path, runs: Sequence[Run]) -> None:
     if not runs:
         raise ValueError("runs: got none, expected at least one")
     runs = _distinct(runs)
-    summary = summarise_runs(runs)
-    names = [run.name for run in runs]
-    write_page(
-        Path(path),
-        "runs.html.jinja",
-        names=names,
-        facts=facts(runs),
-        notices=notices(runs, summary),
-        failures=[_failures(run) for run in runs if len(run.errors)],
-        tables=summary_tables(runs, summary),
-        pictures=_pictures(runs, summary),
-        classes=[(run.name, class_table(run, number)) for number, run in enumerate(runs, 1)],
-        galleries=[(run.name, list(_galleries(run))) for run in runs if len(run.gallery.get("kind", ()))],
-        settings=side_by_side("settings", "settings of every run", names, *settings(runs)),
-        versions=side_by_side("versions", "versions of every run", names, *versions(runs)),
-    )
+    write_page(Path(path), "runs.html.jinja", **page_of_runs(runs, summarise_runs(runs), [[run] for run in runs]))
+
+
+def page_of_runs(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Any]:
+    """What the template ``runs.html.jinja``, and one that extends it, is filled with.
+
+    Tables have all ``runs``. Drawn is the first run of each of the ``groups``, whose runs differ in the training seed
+    alone; robust accuracy is their mean.
+    """
+    shown = [group[0] for group in groups]
+    names = [run.name for run in shown]
+    drawn = summary.loc[summary["run"].isin(names)]
+    return {
+        "names": [run.name for run in runs],
+        "drawn": names,
+        "facts": facts(runs),
+        "notices": notices(runs, summary),
+        "failures": [_failures(run) for run in runs if len(run.errors)],
+        "tables": summary_tables(runs, summary, groups),
+        "pictures": _pictures(shown, drawn, groups),
+        "classes": [(run.name, class_table(run, number)) for number, run in enumerate(shown, 1)],
+        "galleries": [(run.name, list(_galleries(run))) for run in shown if len(run.gallery.get("kind", ()))],
+        "settings": side_by_side("settings", "settings of every run", names, *settings(shown)),
+        "versions": side_by_side("versions", "versions of every run", names, *versions(shown)),
+    }
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:
@@ -91,7 +108,7 @@ def _failures(run: Run) -> Failures:
     return Failures(run.name, len(run.errors), list(zip(map(str, ids), map(str, first["error"]), strict=True)))
 
 
-def _pictures(runs: Sequence[Run], summary: pd.DataFrame) -> dict[str, Picture]:
+def _pictures(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Picture]:
     biases = any(str(name).startswith(BIAS) for run in runs for name in run.records)
     drawn: dict[str, tuple[Any, str]] = {
         "distributions": (
@@ -100,7 +117,7 @@ def _pictures(runs: Sequence[Run], summary: pd.DataFrame) -> dict[str, Picture]:
             "samples for which there is no such distance; a bar without a right end reaches it. Grey, the chance level "
             "of α: what the maps of other images of the same run would give.",
         ),
-        "robust_accuracy": (robust_accuracy_figure(runs), _robust_caption(runs)),
+        "robust_accuracy": (robust_accuracy_figure(groups), _robust_caption(groups)),
         "linearized_distance": (
             run_scatter_figure(runs, "linearized_distance"),
             "Linearized robustness against the smallest distance found; on the dashed line they are equal. "
@@ -133,13 +150,16 @@ def _pictures(runs: Sequence[Run], summary: pd.DataFrame) -> dict[str, Picture]:
     return {name: picture(figure, caption) for name, (figure, caption) in drawn.items()}
 
 
-def _robust_caption(runs: Sequence[Run]) -> str:
+def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
+    runs = [group[0] for group in groups]
     unlabelled = [run.name for run in runs if not run.labelled.any()]
     what = "The share of samples that are predicted right and farther than ε from every adversarial that was found"
     if len(unlabelled) == len(runs):
         what = "The share of samples, without labels and so whether right or not, farther than ε from every adversarial"
     elif unlabelled:
         what += f" (without labels, whether right or not: {', '.join(unlabelled)})"
+    if any(len(group) > 1 for group in groups):
+        what += ", means over training seeds"
     return (
         f"{what}, with 95 % bands point by point. Attacks find distances from above, so a curve is an upper bound: a "
         "better attack lowers it."
@@ -156,11 +176,11 @@ def _scatter_caption(runs: Sequence[Run], name: str) -> str:
 
 
 def _galleries(run: Run) -> Iterator[Picture]:
-    """The least and the most robust samples of a run."""
+    """The samples of a run that its gallery keeps, by their kind."""
     low, high = _bounds(run)
     shown = np.isin(run.records["sample"].to_numpy(), run.gallery["sample"])
     rows = run.rows(shown).drop_duplicates("sample").set_index("sample")
-    for kind in _KINDS:
+    for kind in dict.fromkeys(run.gallery["kind"].tolist()):
         chosen = (run.gallery["kind"] == kind) & np.isin(run.gallery["sample"], rows.index)
         if not chosen.any():
             continue
@@ -169,7 +189,7 @@ def _galleries(run: Run) -> Iterator[Picture]:
         maps |= {name: (maps[name] - low) / (high - low) for name in ("image", "adversarial")}
         records = rows.loc[run.gallery["sample"][chosen]].reset_index().to_dict("records")
         ids = ", ".join(str(record.get("id", record["sample"])) for record in records)
-        caption = f"The {kind} robust samples of {run.name}: {ids}."
+        caption = f"{_SHOWN[kind]} of {run.name}: {ids}."
         yield picture(gallery_figure(maps, records, run.classes), caption, dpi=_GALLERY_DPI)
 
 

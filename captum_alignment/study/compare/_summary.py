@@ -11,13 +11,16 @@ import pandas as pd
 import torch
 
 from captum_alignment.metrics import median_interval
+from captum_alignment.study.compare._coordinates import COORDINATES, coordinates
 from captum_alignment.study.evaluation import BY_ATTACK, COLUMNS, Run, about
-from captum_alignment.study.page import Array, class_name, median, spearman, spearman_interval, wilson
+from captum_alignment.study.page import Array, class_name, mean_interval, median, spearman, spearman_interval, wilson
 
 #: Below this share of the best accuracy a model is left out: a collapsed network is never easily attacked.
 USABLE = 0.9
 #: The medians that the summary reports, besides one distance per attack: of the columns with a title.
 QUANTITIES = tuple(field.name for field in COLUMNS if about(field, "title"))
+#: alignment / null, the alignment in units of its chance level.
+TIMES_CHANCE = "times_chance"
 #: Pairs of quantities whose rank correlation over the samples of a model is reported.
 CORRELATIONS = {
     "linearized_alignment": ("linearized_robustness", "alignment"),
@@ -34,12 +37,28 @@ BY_CLASS = ("distance", "linearized_robustness", "alignment")
 def summarise_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per run, over its measured samples.
 
-    n and errors are the numbers of samples that were and were not measured; accuracy is that of the labelled ones, and
-    found the share with an adversarial. ``<quantity>`` and ``distance_<attack>`` are medians and ``spearman_<pair>``
-    rank correlations of the ``spearman_<pair>_n`` finite pairs; each has its 95 % interval, ``_low`` and ``_high``.
-    direction_larger is the share of samples on which the direction gap is the larger one.
+    Runs of a study have their `COORDINATES`. usable is whether the accuracy is at least `USABLE` of the best on the
+    same data set; a run without labels counts as usable. n and errors are the numbers of samples that were and were
+    not measured; accuracy is that of the labelled ones, and found the share with an adversarial. ``<quantity>`` and
+    ``distance_<attack>`` are medians and ``spearman_<pair>`` rank correlations of the ``spearman_<pair>_n`` finite
+    pairs; each has its 95 % interval, ``_low`` and ``_high``. direction_larger is the share of samples on which the
+    direction gap is the larger one.
     """
-    return pd.DataFrame([_row(run) for run in runs])
+    summary = pd.DataFrame([_row(run) for run in runs])
+    data = [str(run.config.get("dataset")) for run in runs]
+    best = {name: float(summary.loc[[own == name for own in data], "accuracy"].max()) for name in set(data)}
+    summary.insert(1, "usable", ~(summary["accuracy"] < USABLE * np.array([best[name] for name in data])))
+    for place, name in enumerate(COORDINATES if any(map(coordinates, runs)) else (), 1):
+        summary.insert(place, name, [coordinates(run).get(name, "" if name == "training" else np.nan) for run in runs])
+    return summary
+
+
+def times_chance(run: Run) -> Array:
+    """alignment / null of every measured sample (n,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = run.values("alignment") / run.values("null")
+    # 0 / 0: a model without gradient, no better than chance.
+    return np.where((run.values("alignment") == 0) & (run.values("null") == 0), 1.0, ratio)
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -48,7 +67,8 @@ def _row(run: Run) -> dict[str, Any]:
     row |= _share("accuracy", run.correct[labelled])
     row |= _share("found", np.isfinite(distance[~np.isnan(distance)]))
     for name in (*QUANTITIES, *(f"{BY_ATTACK}{attack}" for attack in run.attacks)):
-        row |= _interval(name, *median_interval(torch.from_numpy(run.values(name).copy())))
+        row |= _median(name, run.values(name))
+    row |= _median(TIMES_CHANCE, times_chance(run))
     direction, bias = (np.abs(run.values(name)) for name in GAPS)
     row |= _share("direction_larger", (direction > bias)[np.isfinite(direction) & np.isfinite(bias)])
     for name in CORRELATIONS:
@@ -88,6 +108,15 @@ def robust_accuracy(run: Run, eps: Array) -> pd.DataFrame:
     return pd.DataFrame({"eps": eps, "share": share, "low": low, "high": high})
 
 
+def robust_accuracy_over_seeds(runs: Sequence[Run], eps: Array) -> pd.DataFrame:
+    """`robust_accuracy` of a run; of several that differ in the training seed alone their mean, by Student's t."""
+    curves = [robust_accuracy(run, eps) for run in runs]
+    if len(curves) == 1:
+        return curves[0]
+    share, low, high = mean_interval([curve["share"] for curve in curves])
+    return pd.DataFrame({"eps": eps, "share": share, "low": np.maximum(low, 0), "high": np.minimum(high, 1)})
+
+
 def by_class(run: Run) -> pd.DataFrame:
     """One row per class by label, or by prediction where nothing is labelled: its samples, accuracy and medians."""
     labelled = bool(run.labelled.any())
@@ -105,6 +134,10 @@ def by_class(run: Run) -> pd.DataFrame:
         for index, group in frame.groupby("class")
     ]
     return pd.DataFrame(rows, columns=["class", "name", "n", "accuracy", *BY_CLASS])
+
+
+def _median(name: str, values: Array) -> dict[str, float]:
+    return _interval(name, *median_interval(torch.from_numpy(values.copy())))
 
 
 def _share(name: str, hits: Array) -> dict[str, float]:

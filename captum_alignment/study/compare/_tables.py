@@ -1,12 +1,15 @@
 """The tables of the report that compares runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
+from captum_alignment.study.compare._coordinates import first_of_groups
 from captum_alignment.study.compare._figures import eps_grid
 from captum_alignment.study.compare._notices import DIFFERS
-from captum_alignment.study.compare._summary import BY_CLASS, QUANTITIES, by_class, robust_accuracy
+from captum_alignment.study.compare._summary import BY_CLASS, QUANTITIES, by_class, robust_accuracy_over_seeds
 from captum_alignment.study.evaluation import BY_ATTACK, Run, title
 from captum_alignment.study.page import Column, Table, count, percent
 
@@ -20,6 +23,17 @@ def _medians(*names: str) -> tuple[Column, ...]:
 _OTHERS = ("direction_gap", "bias_gap", "binarized_alignment", "bound", "deviation")
 _FIRST = ("distance", "linearized_robustness", "alignment", "null", "excess", "rank")
 _RUN = Column("run", "run", str)
+
+
+def _coordinate(value: Any) -> str:
+    return "–" if pd.isna(value) else f"{value:g}"
+
+
+_COORDINATES = (
+    Column("training", "training", str),
+    Column("strength", "strength", _coordinate),
+    Column("training_seed", "seed", _coordinate),
+)
 _TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
     "summary": (
         "medians of every run",
@@ -63,21 +77,25 @@ _CLASS = (
 _ROWS = 11
 
 
-def summary_tables(runs: Sequence[Run], summary: pd.DataFrame) -> dict[str, Table]:
-    """summary, distances, correlations, split and robust-accuracy."""
+def summary_tables(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Table]:
+    """summary, distances, correlations and split of all ``runs``, and robust-accuracy of the ``groups``."""
     tables = {name: Table(name, label, summary, (_RUN, *columns)) for name, (label, columns) in _TABLES.items()}
+    if "training" in summary:
+        first = tables["summary"]
+        tables["summary"] = replace(first, columns=(_RUN, *_COORDINATES, *first.columns[1:]))
     attacks = dict.fromkeys(attack for run in runs for attack in run.attacks)
     distances = (_RUN, *(Column(f"{BY_ATTACK}{name}", name) for name in attacks), Column("found", "found", percent))
     tables["distances"] = Table("distances", "median distance by attack", summary, distances)
-    tables["robust-accuracy"] = _robust_table(runs)
+    tables["robust-accuracy"] = _robust_table(groups)
     return tables
 
 
-def _robust_table(runs: Sequence[Run]) -> Table:
+def _robust_table(groups: Sequence[Sequence[Run]]) -> Table:
+    runs = first_of_groups(groups)
     eps = eps_grid(runs, _ROWS)
     frame = pd.DataFrame({"eps": eps})
-    for number, run in enumerate(runs):
-        curve = robust_accuracy(run, eps)
+    for number, group in enumerate(groups):
+        curve = robust_accuracy_over_seeds(group, eps)
         for end in ("", "_low", "_high"):
             frame[f"{number}{end}"] = curve[end.removeprefix("_") or "share"]
     columns = (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from captum_alignment.study.evaluation._config import EvaluationConfig
     from captum_alignment.study.evaluation._evaluate import evaluate
-    from captum_alignment.study.evaluation._records import KIND, gallery_file, read_records, read_run, write_table
+    from captum_alignment.study.evaluation._records import KIND, read_records, read_run, write_table
     from captum_alignment.study.evaluation._run import Run
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "Run",
     "about",
     "evaluate",
-    "gallery_file",
     "read_records",
     "read_run",
     "title",
@@ -52,7 +51,7 @@ __getattr__, __dir__ = on_first_use(
         "_columns": ["BACK", "BIAS", "BY_ATTACK", "COLUMNS", "FORWARD", "INPUT", "RESIDUAL", "about", "title"],
         "_config": ["EvaluationConfig"],
         "_evaluate": ["evaluate"],
-        "_records": ["KIND", "gallery_file", "read_records", "read_run", "write_table"],
+        "_records": ["KIND", "read_records", "read_run", "write_table"],
         "_run": ["Run"],
     },
 )

@@ -31,7 +31,12 @@ def _line(attack: Any, norm: float) -> str:
 def _describe(attack: Any) -> str:
     name = getattr(attack, "__qualname__", type(attack).__qualname__)
     settings = {key: value for key, value in sorted(getattr(attack, "__dict__", {}).items()) if _is_plain(value)}
-    return f"{name}({', '.join(f'{key}={value}' for key, value in settings.items())})"
+    return f"{name}({', '.join(f'{key}={_shown(value)}' for key, value in settings.items())})"
+
+
+def _shown(value: Any) -> Any:
+    """The same for 2 and for 2.0, which make the same attack."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_plain(value: Any) -> bool:

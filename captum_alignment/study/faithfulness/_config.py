@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from captum_alignment.study.fit import TRAININGS
+from captum_alignment.study.fit import STANDARD, TRAININGS
 
-#: Plain training.
-STANDARD = "standard"
 #: How its networks can be trained.
 CHOICES = (STANDARD, *TRAININGS)
 #: What it does where nothing else is said.

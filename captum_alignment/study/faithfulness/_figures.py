@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from captum_alignment.study.faithfulness._config import STANDARD
-from captum_alignment.study.fit import TRAININGS
-from captum_alignment.study.page import INK, MUTED, STYLE, VERMILION, WIDTH, plain, run_style
+from captum_alignment.study.fit import STANDARD, TRAININGS
+from captum_alignment.study.page import INK, MUTED, STYLE, VERMILION, WIDTH, plain, run_style, show_image, show_signed
 from captum_alignment.study.roar import groups
 
 _KINDS = {"signed": (INK, "o", "signed"), "absolute": (VERMILION, "s", "absolute")}
@@ -75,19 +74,10 @@ def saliency_figure(images: Tensor, maps: Mapping[str, Tensor]) -> Figure:
         figure = Figure(figsize=(1.3 + 0.75 * columns, 0.78 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False)
         for axes, image in zip(panels[0], images, strict=True):
-            array = image.numpy()
-            color = array.transpose(1, 2, 0).clip(0, 1) if len(array) == 3 else array.mean(0)
-            axes.imshow(color, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            show_image(axes, image.numpy())
         for row, found in zip(panels[1:], maps.values(), strict=True):
             for axes, one in zip(row, found, strict=True):
-                total = one.sum(0).numpy()
-                scale = float(np.quantile(np.abs(total), 0.995)) or 1.0
-                axes.imshow(total, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+                show_signed(axes, one.numpy())
         for row, name in zip(panels, ["image", *maps], strict=True):
             row[0].set_ylabel(plain(name, 18), rotation=0, ha="right", va="center", fontsize=8, color=INK)
-        for axes in panels.ravel():
-            axes.set_xticks([])
-            axes.set_yticks([])
-            for spine in axes.spines.values():
-                spine.set(visible=True, color="#cccccc", linewidth=0.5)
     return figure

@@ -10,18 +10,17 @@ from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.fit._config import Retraining, Training, TrainingConfig
-    from captum_alignment.study.fit._fit import Diverged, EpochBar, count_correct, fit, fit_fresh
-    from captum_alignment.study.fit._kept import SEED, trained
-    from captum_alignment.study.fit._networks import LAYERS, NETWORKS, SmallNet, network_factory
+    from captum_alignment.study.fit._fit import EpochBar, count_correct, fit, fit_fresh
+    from captum_alignment.study.fit._kept import SEED, kept
+    from captum_alignment.study.fit._networks import NETWORKS, SmallNet, network_factory
     from captum_alignment.study.fit._recipes import Recipe
-    from captum_alignment.study.fit._trainings import TRAININGS, make_recipe
+    from captum_alignment.study.fit._trainings import STANDARD, TRAININGS, make_recipe
 
 __all__ = [
-    "LAYERS",
     "NETWORKS",
     "SEED",
+    "STANDARD",
     "TRAININGS",
-    "Diverged",
     "EpochBar",
     "Recipe",
     "Retraining",
@@ -31,9 +30,9 @@ __all__ = [
     "count_correct",
     "fit",
     "fit_fresh",
+    "kept",
     "make_recipe",
     "network_factory",
-    "trained",
 ]
 
 # Loaded on first use: the command line reads names from here before anything that is slow is needed.
@@ -41,10 +40,10 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_config": ["Retraining", "Training", "TrainingConfig"],
-        "_fit": ["Diverged", "EpochBar", "count_correct", "fit", "fit_fresh"],
-        "_kept": ["SEED", "trained"],
-        "_networks": ["LAYERS", "NETWORKS", "SmallNet", "network_factory"],
+        "_fit": ["EpochBar", "count_correct", "fit", "fit_fresh"],
+        "_kept": ["SEED", "kept"],
+        "_networks": ["NETWORKS", "SmallNet", "network_factory"],
         "_recipes": ["Recipe"],
-        "_trainings": ["TRAININGS", "make_recipe"],
+        "_trainings": ["STANDARD", "TRAININGS", "make_recipe"],
     },
 )

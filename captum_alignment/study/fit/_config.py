@@ -35,6 +35,8 @@ class TrainingConfig:
             raise ValueError(f"optimizer: got {self.optimizer!r}, expected 'adam' or 'sgd'")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: got {self.learning_rate}, expected a number > 0")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay: got {self.weight_decay}, expected a number >= 0")
 
 
 #: As rooms that do not know the configuration of a study call it.

@@ -7,9 +7,6 @@ from torch import nn
 
 from captum_alignment.study.load import Split
 
-#: What the layers of `SmallNet` are called in figures.
-LAYERS = {"0": "convolution 1", "3": "convolution 2", "6": "convolution 3", "10": "dense 1", "13": "dense 2"}
-
 
 class SmallNet(nn.Sequential):
     """The MNIST network of Etmann et al. 2019: images (N, C, H, W) of at least 8 x 8 to scores (N, K).

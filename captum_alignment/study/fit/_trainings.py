@@ -81,6 +81,8 @@ def _class_means(samples: Split) -> Tensor:
     return torch.stack([samples.images[samples.labels == label].mean(0) for label in range(len(counts))])
 
 
+#: Plain training, which is every other one at strength 0.
+STANDARD = "standard"
 TRAININGS: dict[str, Method] = {
     "lipschitz": Method(
         "local Lipschitz regularization",

@@ -3,20 +3,9 @@
 `write_page` renders a template of ``templates/`` with `Table`, `Picture` and plain values; every text is escaped.
 """
 
-from captum_alignment.study.page._images import gallery_figure
+from captum_alignment.study.page._images import gallery_figure, show_image, show_signed
 from captum_alignment.study.page._page import Picture, picture, write_page
-from captum_alignment.study.page._panels import (
-    SPLIT,
-    Cloud,
-    link_axes,
-    link_panel,
-    profile_panels,
-    scatter_panels,
-    terms_panel,
-    upto,
-)
 from captum_alignment.study.page._statistics import (
-    LEVEL,
     Array,
     bootstrap_medians,
     bootstrap_spearman,
@@ -49,16 +38,13 @@ __all__ = [
     "BLUE",
     "GREEN",
     "INK",
-    "LEVEL",
     "MUTED",
     "ORANGE",
     "PINK",
-    "SPLIT",
     "STYLE",
     "VERMILION",
     "WIDTH",
     "Array",
-    "Cloud",
     "Column",
     "Picture",
     "Table",
@@ -71,8 +57,6 @@ __all__ = [
     "gallery_figure",
     "interval",
     "labels",
-    "link_axes",
-    "link_panel",
     "mean_interval",
     "median",
     "number",
@@ -80,15 +64,13 @@ __all__ = [
     "picture",
     "plain",
     "points",
-    "profile_panels",
     "resample",
     "run_style",
-    "scatter_panels",
     "setting",
+    "show_image",
+    "show_signed",
     "spearman",
     "spearman_interval",
-    "terms_panel",
-    "upto",
     "wilson",
     "write_page",
 ]

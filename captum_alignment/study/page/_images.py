@@ -38,11 +38,11 @@ def gallery_figure(maps: Mapping[str, Array], rows: list[dict[Any, Any]], classe
         figure.subplots_adjust(left=0.01, right=0.99, bottom=bottom, top=1 - 0.25 / height, hspace=0.13 + 0.12 * lines)
         panels = figure.subplots(len(rows), 4, squeeze=False)
         for g, row in enumerate(captions):
-            _show_image(panels[g, 0], maps["image"][g])
+            show_image(panels[g, 0], maps["image"][g])
             for axes, signed in zip(
                 panels[g, 1:], (maps["gradient"][g], maps["binarized_gradient"][g], perturbation[g]), strict=True
             ):
-                _show_signed(axes, signed)
+                show_signed(axes, signed)
             for axes, caption in zip(panels[g], row, strict=True):
                 axes.set_xlabel(caption, fontsize=7, labelpad=2, color=MUTED)
         first = "image" if np.ndim(maps["image"]) > _PICTURE else "input"
@@ -78,7 +78,8 @@ def _brief(value: float) -> str:
     return f"{value:#.2g}" if 0 < abs(value) < 0.1 else fixed(value)
 
 
-def _show_image(axes: Any, image: Array) -> None:
+def show_image(axes: Any, image: Array) -> None:
+    """An image (C, H, W) with values in [0, 1], without axes; anything with fewer dimensions as bars."""
     if image.ndim < _PICTURE:
         _show_bars(axes, image)
     elif len(image) == 3:
@@ -88,8 +89,8 @@ def _show_image(axes: Any, image: Array) -> None:
     _frame(axes)
 
 
-def _show_signed(axes: Any, values: Array) -> None:
-    """Channels summed, blue negative, red positive, white 0; each map on its own scale."""
+def show_signed(axes: Any, values: Array) -> None:
+    """A map (C, H, W) without axes: channels summed, blue negative, red positive, white 0; on its own scale."""
     if values.ndim < _PICTURE:
         _show_bars(axes, np.nan_to_num(values))
         return

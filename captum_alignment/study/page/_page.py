@@ -21,23 +21,21 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the report: its PNG file or bytes, what it shows, and what a reader who cannot see it should know."""
+    """A figure of the report: its PNG, and what it shows, which says enough to those who cannot see it."""
 
-    image: Path | bytes
+    image: bytes
     caption: str
-    alt: str
 
     @property
     def uri(self) -> str:
-        data = self.image if isinstance(self.image, bytes) else self.image.read_bytes()
-        return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+        return "data:image/png;base64," + base64.b64encode(self.image).decode("ascii")
 
 
 def picture(figure: Figure, caption: str, *, dpi: int = 160) -> Picture:
-    """``figure`` drawn; its caption says enough to those who cannot see it."""
+    """``figure`` drawn."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"optimize": True})
-    return Picture(buffer.getvalue(), caption, alt=caption)
+    return Picture(buffer.getvalue(), caption)
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:

@@ -25,12 +25,12 @@ def resample(n: int, resamples: int = RESAMPLES, *, seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(0, n, size=(resamples, n))
 
 
-def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
-    """The percentile interval over the first axis. NaN where a replicate is NaN.
+def interval(replicates: ArrayLike) -> tuple[Array, Array]:
+    """The 95 % percentile interval over the first axis. NaN where a replicate is NaN.
 
     Bounds are replicates themselves: interpolation would make NaN of infinities.
     """
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.quantile(np.asarray(replicates, float), tails, axis=0, method="inverted_cdf")
     return low, high
 

@@ -7,11 +7,7 @@ from captum_alignment.study.fit import NETWORKS
 #: "roar" replaces the top fraction, "kar" keeps it and replaces the rest.
 MODES = ("roar", "kar")
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
-#: Attributions by name; `captum_alignment.study.roar._maps` makes them.
-BUILT_IN = (
-    *("random", "sobel", "saliency", "smoothgrad", "input-x-gradient", "integrated-gradients", "binarized-saliency"),
-)
-#: Those that are compared where nothing else is said.
+#: The attributions that are compared where nothing else is said.
 METHODS = ("saliency", "smoothgrad", "sobel", "random")
 #: What the command does where nothing else is said: minutes on the digits.
 DEFAULTS: dict[str, Any] = {

@@ -1,7 +1,6 @@
 """The figures of a ROAR study."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from captum_alignment.study.page import INK, MUTED, STYLE, WIDTH, labels, plain, run_style
+from captum_alignment.study.page import INK, MUTED, STYLE, WIDTH, labels, plain, run_style, show_image
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell
 from captum_alignment.study.roar._maps import RANDOM
 from captum_alignment.study.roar._summary import groups
@@ -70,21 +69,9 @@ def examples_figure(image: Tensor, examples: Mapping[Cell, Tensor], mode: str) -
         panels = figure.subplots(len(methods), len(fractions) + 1, squeeze=False)
         for row, method in zip(panels, methods, strict=True):
             for axes, shown in zip(row, [image, *(own[method, fraction] for fraction in fractions)], strict=True):
-                _show(axes, shown)
+                show_image(axes, shown.numpy())
             row[0].set_ylabel(plain(method, 22), rotation=0, ha="right", va="center", fontsize=8, color=INK)
         for axes, fraction in zip(panels[0], [None, *fractions], strict=True):
             title = "image" if fraction is None else f"{100 * fraction:g} %"
             axes.set_title(title, loc="center", fontsize=8, color=INK)
     return figure
-
-
-def _show(axes: Any, image: Tensor) -> None:
-    array = image.numpy()
-    if len(array) == 3:
-        axes.imshow(array.transpose(1, 2, 0).clip(0, 1), interpolation="nearest")
-    else:
-        axes.imshow(array.mean(axis=0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set(visible=True, color="#cccccc", linewidth=0.5)

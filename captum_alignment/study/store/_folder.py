@@ -6,8 +6,9 @@ from typing import Any
 
 from captum_alignment.study.store._files import is_leftover, remove_leftovers, versions, write_json
 
-#: Version of the layout of the folders; a folder of another one is refused.
-SCHEMA = 2
+#: Version of the layout of the folders, by kind; a folder of another one is refused.
+SCHEMAS = {"study": 3, "supplement": 3}
+_SCHEMA = 2
 _MANIFEST = "manifest.json"
 
 
@@ -22,7 +23,7 @@ def open_folder(path: Path, kind: str, config: dict[str, Any]) -> None:
         raise ValueError(f"--out: {path} is a file, expected a folder")
     started = path.is_dir() and any(not is_leftover(item) and item != manifest for item in path.iterdir())
     if manifest.is_file():
-        changed = difference(_own(path, kind), json.loads(json.dumps(config)))
+        changed = difference(_held(path, kind), json.loads(json.dumps(config)))
         if changed and not started:
             manifest.unlink()
         elif changed:
@@ -35,7 +36,7 @@ def open_folder(path: Path, kind: str, config: dict[str, Any]) -> None:
     path.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
     if not manifest.is_file():
-        write_json(manifest, {"kind": _name(kind), "schema": SCHEMA, "config": config, "versions": versions()})
+        write_json(manifest, {"kind": _name(kind), "schema": schema(kind), "config": config, "versions": versions()})
 
 
 def read_manifest(path: Path, kind: str, *, option: str = "--out") -> dict[str, Any]:
@@ -47,16 +48,20 @@ def read_manifest(path: Path, kind: str, *, option: str = "--out") -> dict[str, 
     content = _content(path, kind)
     if content is None:
         raise ValueError(f"{option}: {path} holds no {kind}")
-    if content.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{option}: {path} was written with schema {content.get('schema')}, expected {SCHEMA}: use a new folder"
-        )
+    if content.get("schema") != schema(kind):
+        found = content.get("schema")
+        raise ValueError(f"{option}: {path} was written with schema {found}, expected {schema(kind)}: use a new folder")
     if not isinstance(content.get("config"), dict):
         raise ValueError(f"{option}: {path / _MANIFEST} is damaged, its configuration is missing: use a new folder")
     return content
 
 
-def _own(path: Path, kind: str) -> dict[str, Any]:
+def schema(kind: str) -> int:
+    return SCHEMAS.get(kind, _SCHEMA)
+
+
+def _held(path: Path, kind: str) -> dict[str, Any]:
+    """The configuration of what ``path`` holds."""
     if _content(path, kind) is None:
         raise ValueError(f"--out: {path} holds a {_MANIFEST} that is no {kind}'s, expected a new or empty folder")
     return read_manifest(path, kind)["config"]

@@ -12,9 +12,10 @@ import pytest
 
 from captum_alignment.study.cli import main
 from captum_alignment.study.cohort import _train
-from captum_alignment.study.cohort._cohort import cohort_of, summarise
+from captum_alignment.study.compare import runs_in, summarise_runs
 from captum_alignment.study.evaluation import _records, _work
 from tests.study.conftest import TINY
+from tests.study.pages import table
 
 
 def study(out: Path, *options: str) -> int:
@@ -34,11 +35,11 @@ def test_a_study_writes_everything(tiny_study):
         "records.parquet",
         "summary.csv",
         "report.html",
-        *(f"figures/{name}.png" for name in ("alignment", "cohort", "gallery_least", "gallery_most")),
+        *(f"figures/{name}.png" for name in ("alignment", "strengths", "distributions", "robust_accuracy")),
         *(f"figures/{name}.png" for name in ("split", "terms", "linearity")),
         *(f"figures/linearized_{name}.png" for name in ("alignment", "distance")),
-        *(f"models/strength-{strength}_seed-0.pt" for strength in ("0", "0.01")),
-        *(f"evaluations/strength-{s}_seed-0/{name}" for s in ("0", "0.01") for name in EVALUATION),
+        *(f"models/{name}_seed-0.pt" for name in ("standard", "lipschitz-0.01")),
+        *(f"evaluations/{network}_seed-0/{name}" for network in ("standard", "lipschitz-0.01") for name in EVALUATION),
     }
 
 
@@ -47,7 +48,7 @@ def test_records_summary_and_report_agree(tiny_study):
     assert len(records) == 2 * 16
     assert records.groupby("model")["sample"].apply(frozenset).nunique() == 1
     summary = pd.read_csv(tiny_study / "summary.csv")
-    pd.testing.assert_frame_equal(summary, summarise(cohort_of(records)))
+    pd.testing.assert_frame_equal(summary, summarise_runs(runs_in(tiny_study)))
     medians = records.groupby("strength")["distance"].median()
     np.testing.assert_allclose(summary["distance"], medians)
     gaps = records["direction_gap"] + records["bias_gap"]
@@ -57,6 +58,7 @@ def test_records_summary_and_report_agree(tiny_study):
     assert "&lt;b&gt;tiny &amp; small" in html
     assert "<b>" not in html
     assert html.count('class="chip ') == html.count('class="ref"') == 11
+    assert table(html, "summary")["run"].tolist() == summary["run"].tolist()
     assert "http" not in html.replace("http-equiv", "")
     assert len(html) < 5e6
 
@@ -90,7 +92,7 @@ def test_an_interrupted_study_continues(tiny_study, tmp_path, monkeypatch, capsy
 
     interrupt_second_call(_train, "train")
     interrupt_second_call(_work.Work, "part")
-    first = "strength-0_seed-0"
+    first = "standard_seed-0"
     assert study(out) == 130
     assert files(out) == {"manifest.json", f"models/{first}.pt"}
     assert study(out) == 130
@@ -106,16 +108,16 @@ def test_a_killed_study_continues(tiny_study, tmp_path):
     command = [sys.executable, "-m", "captum_alignment", "study", "--out", str(out), *TINY]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (out / "models" / "strength-0_seed-0.pt").is_file() and time.monotonic() < deadline:
+    while not (out / "models" / "standard_seed-0.pt").is_file() and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    kept = (out / "models" / "strength-0_seed-0.pt").read_bytes()
+    kept = (out / "models" / "standard_seed-0.pt").read_bytes()
     assert not (out / "report.html").exists()
     assert study(out) == 0
-    assert (out / "models" / "strength-0_seed-0.pt").read_bytes() == kept
+    assert (out / "models" / "standard_seed-0.pt").read_bytes() == kept
     assert_same_records(out, tiny_study)
     assert files(out) == files(tiny_study)
 
@@ -123,8 +125,8 @@ def test_a_killed_study_continues(tiny_study, tmp_path):
 def test_a_model_trained_anew_is_evaluated_anew(tiny_study, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(tiny_study, out)
-    weights = out / "models" / "strength-0_seed-0.pt"
-    weights.write_bytes((out / "models" / "strength-0.01_seed-0.pt").read_bytes())
+    weights = out / "models" / "standard_seed-0.pt"
+    weights.write_bytes((out / "models" / "lipschitz-0.01_seed-0.pt").read_bytes())
     assert study(out) == 0
     records = pd.read_parquet(out / "records.parquet").set_index("strength")
     np.testing.assert_array_equal(records.loc[0.0, "alignment"], records.loc[0.01, "alignment"])
@@ -136,7 +138,7 @@ def test_evaluations_with_the_columns_of_another_version_are_repeated(tiny_study
     evaluated = []
     whole = _work.Work.part
     monkeypatch.setattr(_work.Work, "part", lambda *a: evaluated.append(a) or whole(*a))
-    old = _records.part_file(out / "evaluations" / "strength-0_seed-0", 0)
+    old = _records.part_file(out / "evaluations" / "standard_seed-0", 0)
     frame = pd.read_parquet(old).drop(columns=["deviation", "input_term"])
     with monkeypatch.context() as earlier:
         earlier.setattr(_records, "VERSION", 1)
@@ -161,8 +163,8 @@ def test_a_collapsed_model_is_left_out(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "left out: too inaccurate" in out
     assert "1 usable model " in out
-    assert (tmp_path / "out" / "figures" / "gallery_only.png").is_file()
-    assert 'class="left-out"' in (tmp_path / "out" / "report.html").read_text("utf-8")
+    html = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert table(html, "levels")["usable"].tolist() == ["", "left out"]
 
 
 @pytest.mark.parametrize(

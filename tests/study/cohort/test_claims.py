@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from captum_alignment.study.cohort._claims import _CLAIMS, basis, verdicts
-from captum_alignment.study.cohort._cohort import cohort_of
-from tests.study import conftest
+from tests.study import runs
+from tests.study.runs import cohort_of
 
-make_records = functools.partial(conftest.make_records, seeds=(0, 1, 2))
+make_records = functools.partial(runs.make_records, seeds=(0, 1, 2))
 
 
 def statuses(records) -> dict[str, str]:
@@ -126,7 +126,7 @@ def test_failed_attacks_count_as_far_and_equal_to_each_other():
 
 @pytest.mark.parametrize(("seeds", "said"), [((0,), "one training seed"), ((0, 1, 2), "3 training seeds")])
 def test_the_basis_names_samples_models_and_seeds(seeds, said):
-    text = basis(cohort_of(make_records(seeds=seeds)))
+    text = basis([cohort_of(make_records(seeds=seeds))])
     assert f"60 common samples of {4 * len(seeds)} usable models" in text
     assert said in text
 

@@ -1,19 +1,15 @@
 import numpy as np
-import pandas as pd
 import pytest
 
-from captum_alignment.study.compare._diagnosis import OTHERS, residual_sentence, run_profile, top_terms
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
 from captum_alignment.study.compare._figures import (
     distribution_figure,
     eps_grid,
-    far_apart,
     robust_accuracy_figure,
-    run_scatter_figure,
 )
+from captum_alignment.study.compare._scatter import far_apart, run_scatter_figure
 from captum_alignment.study.compare._summary import robust_accuracy, summarise_runs
 from captum_alignment.study.evaluation import Run
-from captum_alignment.study.page import Cloud, scatter_panels
 from tests.study.runs import changed, frame, make_run, with_errors
 
 ALL = np.ones(40, dtype=bool)
@@ -23,7 +19,7 @@ def everything(runs):
     summary = summarise_runs(runs)
     return [
         distribution_figure(runs),
-        robust_accuracy_figure(runs),
+        robust_accuracy_figure([[run] for run in runs]),
         run_scatter_figure(runs, "linearized_distance"),
         run_scatter_figure(runs, "linearized_alignment"),
         run_split_figure(runs, summary),
@@ -53,12 +49,11 @@ def test_every_figure_can_be_drawn(runs, tmp_path):
 
 def test_curves_of_robust_accuracy_are_those_of_the_summary():
     runs = [make_run("a"), make_run("b", seed=1, scale=2)]
-    (axes,) = robust_accuracy_figure(runs).axes
-    for line, run in zip(axes.get_lines(), runs, strict=True):
+    figure = robust_accuracy_figure([[run] for run in runs])
+    for line, run in zip(figure.axes[0].get_lines(), runs, strict=True):
         x, y = map(np.asarray, line.get_data())
         np.testing.assert_allclose(y, robust_accuracy(run, x)["share"])
-    labels = [text.get_text() for text in robust_accuracy_figure(runs).legends[0].get_texts()]
-    assert labels == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_the_grid_is_logarithmic_only_where_runs_are_far_apart():
@@ -74,44 +69,3 @@ def test_infinite_shares_and_medians_are_shown():
     assert [text.get_text() for text in axes.texts] == ["∞ 10 %"]
     middle = float(axes.get_lines()[0].get_xdata()[0])  # pyright: ignore[reportArgumentType, reportIndexIssue]
     assert middle in make_run(n=40).values("distance")
-
-
-def test_many_points_become_a_density():
-    rng = np.random.default_rng(0)
-    x = rng.uniform(0, 1, 6000)
-    few, many = scatter_panels([Cloud("few", x[:9], x[:9]), Cloud("many", x, x)], ("distance", "distance"), None).axes
-    assert len(few.collections[0].get_offsets()) == 9  # pyright: ignore[reportArgumentType]
-    assert float(np.sum(many.collections[0].get_array())) > 5900  # pyright: ignore[reportCallIssue, reportArgumentType]
-
-
-def test_the_largest_terms_of_every_run_are_shown_and_the_rest_summed():
-    rng = np.random.default_rng(0)
-    run = make_run("small", n=30)
-    columns = {f"bias:layer{i}.bias": rng.normal(0, 0.01 * (i + 1), 30) for i in range(20)}
-    large = changed(make_run("large", n=30, seed=1), **columns)
-    shown = top_terms([run, large])
-    assert shown.index[0] == "input_term"
-    assert {"0.bias", "2.bias", "layer19.bias"} <= set(shown.index)
-    assert shown.index[-1] == OTHERS
-    assert len(shown) == 1 + 12 + 1
-    terms = large.records[["input_term", *(name for name in large.records if str(name).startswith("bias:"))]].abs()
-    shares = terms.div(terms.sum(axis=1), axis=0)
-    np.testing.assert_allclose(shown.loc["layer19.bias", 1], shares["bias:layer19.bias"].median())  # pyright: ignore
-    rest = shares.drop(columns=["input_term", *(f"bias:{name}" for name in shown.index[1:-1])]).sum(axis=1)
-    np.testing.assert_allclose(shown.loc[OTHERS, 1], rest.median())  # pyright: ignore
-    assert pd.isna(shown.loc["layer19.bias", 0])
-    assert pd.isna(shown.loc[OTHERS, 0])
-
-
-def test_profiles_are_medians():
-    run = make_run(n=21)
-    t, profile = run_profile(run, "margin:")
-    assert t.tolist() == [0, 0.5, 1]
-    assert profile.tolist() == pytest.approx([1, *run.records[["margin:0.5", "margin:1"]].median()])
-
-
-def test_the_residual_is_told_as_it_is():
-    curved = changed(make_run("vit"), relative_residual=0.25)
-    assert "zero up to rounding" in residual_sentence([make_run()])
-    assert "relative to the sum of their sizes: vit (0.250)" in residual_sentence([make_run(), curved])
-    assert residual_sentence([with_errors(make_run(), ALL)]) == ""

@@ -1,7 +1,6 @@
 import base64
 import hashlib
 import html as entities
-import json
 import re
 import time
 from pathlib import Path
@@ -10,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from captum_alignment.study.compare import _report, report, write_runs_report
+from captum_alignment.study.compare import _coordinates, report, write_runs_report
 from captum_alignment.study.compare._summary import by_class, summarise_runs
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import number
-from tests.study.cohort.test_report import Page
+from tests.study.pages import Page, table
 from tests.study.runs import changed, frame, make_gallery, make_run, with_errors
 
 MARKUP = "<img src=x onerror=alert(1)>&\"'"
@@ -40,23 +39,6 @@ def odd(tmp_path_factory) -> tuple[Path, list[Run]]:
 def write(folder: Path, runs: list[Run]) -> str:
     write_runs_report(folder / "report.html", runs)
     return (folder / "report.html").read_text("utf-8")
-
-
-def table(html: str, name: str) -> pd.DataFrame:
-    """A table of the page as its exact values say."""
-    columns: list[str] = []
-    rows: list[list[str]] = []
-    inside = False
-    for tag, found in Page(html).tags:
-        if tag == "table":
-            inside = found["id"] == name
-        elif inside and tag == "tr":
-            rows.append([])
-        elif inside and tag == "th":
-            columns += json.loads(found["data-csv"] or "")
-        elif inside and "data-values" in found:
-            rows[-1] += json.loads(found["data-values"] or "")
-    return pd.DataFrame(rows[1:], columns=columns)
 
 
 def test_every_user_text_is_escaped_and_nothing_is_loaded_from_elsewhere(odd):
@@ -129,7 +111,7 @@ def test_a_run_with_no_more_than_samples(tmp_path):
     run = make_run("bare")
     bare = Run("bare", {}, frame(run).loc[:, ["sample", "id", "error", "distance"]], {})
     html = write(tmp_path, [bare])
-    assert "least and the most robust" not in html
+    assert "What the networks look at" not in html
     assert "no rows" in html
 
 
@@ -145,7 +127,7 @@ def test_no_run_is_refused(tmp_path):
 
 
 def test_the_report_of_folders_lies_in_a_single_one_or_where_it_is_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(_report, "read_run", lambda folder: make_run(Path(folder).name))
+    monkeypatch.setattr(_coordinates, "read_run", lambda folder: make_run(Path(folder).name))
     (tmp_path / "a").mkdir()
     monkeypatch.chdir(tmp_path)
     assert report(["a"]) == Path("a/report.html")
@@ -160,6 +142,13 @@ def test_the_gallery_names_its_samples(tmp_path):
     html = entities.unescape(write(tmp_path, [make_run("a")]))
     assert "The least robust samples of a: image 0, image 1." in html
     assert "The most robust samples of a: image 38, image 39." in html
+
+
+def test_samples_that_were_chosen_are_shown(tmp_path):
+    run = make_run("a")
+    gallery = {**run.gallery, "kind": np.full(4, "shown")}
+    html = entities.unescape(write(tmp_path, [Run(run.name, run.manifest, run.records, gallery)]))
+    assert "Chosen samples of a: image 0, image 1, image 38, image 39." in html
 
 
 def test_a_thousand_classes_scroll_in_their_box(tmp_path):

@@ -15,8 +15,8 @@ import pytest
 
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import number
-from tests.study.cohort.test_report import Page
-from tests.study.compare.test_report import some_runs, table, write
+from tests.study.compare.test_report import some_runs, write
+from tests.study.pages import Page, table
 from tests.study.runs import make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -2,9 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest, spearmanr
+from scipy.stats import t as student
 
 from captum_alignment.study.compare import CORRELATIONS, QUANTITIES
-from captum_alignment.study.compare._summary import by_class, robust_accuracy, summarise_runs
+from captum_alignment.study.compare._summary import (
+    by_class,
+    robust_accuracy,
+    robust_accuracy_over_seeds,
+    summarise_runs,
+    times_chance,
+)
 from tests.study.runs import changed, frame, make_run, with_errors
 
 
@@ -74,6 +81,40 @@ def test_robust_accuracy_without_labels_counts_every_sample():
     half = changed(run, label=run.records["prediction"].where(run.records["sample"] < 10))
     expected = (run.values("distance")[:10] > 1).mean()
     assert robust_accuracy(half, np.array([1.0]))["share"].tolist() == pytest.approx([expected])
+
+
+def test_runs_that_differ_in_the_seed_are_averaged_with_students_t():
+    runs, eps = [make_run(n=50, seed=seed) for seed in range(3)], np.array([0.0, 0.7, 9.0])
+    found = robust_accuracy_over_seeds(runs, eps)
+    shares = np.array([robust_accuracy(run, eps)["share"] for run in runs])
+    np.testing.assert_allclose(found["share"], shares.mean(axis=0))
+    half = student.ppf(0.975, 2) * shares.std(axis=0, ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(found["high"], np.minimum(shares.mean(axis=0) + half, 1))
+    pd.testing.assert_frame_equal(robust_accuracy_over_seeds(runs[:1], eps), robust_accuracy(runs[0], eps))
+
+
+def test_usable_is_nearly_as_accurate_as_the_best_on_the_same_data():
+    def of(name, share, dataset):
+        run = make_run(name, n=20, dataset=dataset)
+        return changed(run, label=run.records["prediction"].where(run.records["sample"] < 20 * share, 99))
+
+    unlabelled = changed(make_run(n=20, dataset="a"), label=pd.array([pd.NA] * 20, dtype="Int64"))
+    runs = [of("x", 1.0, "a"), of("y", 0.85, "a"), of("z", 0.95, "a"), of("v", 0.3, "b"), unlabelled]
+    assert summarise_runs(runs)["usable"].tolist() == [True, False, True, True, True]
+
+
+def test_runs_of_a_study_have_coordinates_and_others_have_none():
+    run = make_run("a", training="pgd-l2", strength=0.5, training_seed=3)
+    summary = summarise_runs([run, make_run("b", training="odd", strength="strong")])
+    assert summary.loc[0, ["training", "strength", "training_seed"]].tolist() == ["pgd-l2", 0.5, 3]
+    assert summary["training"].tolist() == ["pgd-l2", ""]
+    assert summary.loc[1, ["strength", "training_seed"]].isna().all()
+    assert "training" not in summarise_runs([make_run()])
+
+
+def test_a_model_without_gradient_is_no_better_than_chance():
+    run = changed(make_run(n=4), alignment=[0.0, 0.0, 1.0, 3.0], null=[0.0, 2.0, 2.0, 0.0])
+    assert times_chance(run).tolist() == [1.0, 0.0, 0.5, np.inf]
 
 
 def test_robust_accuracy_of_nothing_is_missing():

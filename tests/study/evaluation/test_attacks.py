@@ -3,7 +3,7 @@ import math
 import foolbox as fb
 import pytest
 
-from captum_alignment.robust import attack_names
+from captum_alignment.robust import DeepFool, attack_names
 from captum_alignment.study.evaluation._attacks import describe_attacks
 
 
@@ -23,6 +23,7 @@ def test_the_description_tells_attacks_apart(tmp_path):
     assert one.startswith("DDNAttack(")
     assert "steps=10" in one
     assert one != other
+    assert describe_attacks(DeepFool(norm=2.0)) == describe_attacks(DeepFool(norm=2))
     assert describe_attacks({"mine": lambda model, x, y: x})[0].startswith("mine: ")
     file = tmp_path / "own.py"
     file.write_text("def away(model, x, y):\n    return x + 1\n")

@@ -14,9 +14,9 @@ from torch import nn
 
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import alignment_null
-from captum_alignment.study.evaluation import _measure, _work, evaluate, gallery_file, read_records, read_run
+from captum_alignment.study.evaluation import _measure, _work, evaluate, read_records, read_run
 from captum_alignment.study.evaluation._measure import explain
-from captum_alignment.study.evaluation._records import part_file
+from captum_alignment.study.evaluation._records import gallery_file, part_file
 from tests.nets import assert_unchanged, cnn, images, snapshot
 
 N, PART = 23, 8

@@ -1,8 +1,7 @@
 import pytest
 import torch
-from torch import nn
 
-from captum_alignment.study.fit import LAYERS, NETWORKS, SmallNet
+from captum_alignment.study.fit import NETWORKS
 from captum_alignment.study.roar import PRESETS
 
 
@@ -21,11 +20,3 @@ def test_networks_take_small_images_and_keep_their_resolution(name):
         )
         net(torch.rand(2, 3, 32, 32))
         assert shapes == [(32, 32)]
-
-
-def test_every_bias_of_the_network_has_a_name():
-    network = SmallNet((1, 8, 8), 10)
-    layers = {name: type(layer) for name, layer in network.named_children() if getattr(layer, "bias", None) is not None}
-    assert {name: "conv" in label for name, label in LAYERS.items()} == {
-        name: kind is nn.Conv2d for name, kind in layers.items()
-    }

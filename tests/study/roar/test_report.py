@@ -2,7 +2,7 @@ import torch
 
 from captum_alignment.study.roar._grid import Cell
 from captum_alignment.study.roar._report import write_roar_report
-from tests.study.cohort.test_report import Page
+from tests.study.pages import Page
 from tests.study.roar.test_summary import ACCURACY, make_cells
 
 

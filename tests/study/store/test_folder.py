@@ -58,7 +58,7 @@ def test_another_configuration_is_refused_with_the_difference_once_something_is_
 
 def test_another_schema_is_refused(tmp_path, monkeypatch):
     open_folder(tmp_path, "study", CONFIG)
-    monkeypatch.setattr(_folder, "SCHEMA", 99)
+    monkeypatch.setitem(_folder.SCHEMAS, "study", 99)
     with pytest.raises(ValueError, match="expected 99"):
         open_folder(tmp_path, "study", CONFIG)
 
