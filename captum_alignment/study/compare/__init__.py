@@ -5,6 +5,7 @@ page that adds to it is filled with.
 """
 
 from captum_alignment.study.compare._coordinates import COORDINATES, EVALUATIONS, coordinates, runs_in
+from captum_alignment.study.compare._epsilons import as_text, checked, epsilon
 from captum_alignment.study.compare._report import page_of_runs, report, write_runs_report
 from captum_alignment.study.compare._summary import (
     CORRELATIONS,
@@ -22,7 +23,10 @@ __all__ = [
     "QUANTITIES",
     "TIMES_CHANCE",
     "USABLE",
+    "as_text",
+    "checked",
     "coordinates",
+    "epsilon",
     "page_of_runs",
     "report",
     "runs_in",

@@ -12,6 +12,7 @@ import pandas as pd
 from captum_alignment.study.compare._coordinates import is_study, runs_in
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
+from captum_alignment.study.compare._epsilons import checked
 from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._notices import SHOWN, facts, notices, settings, versions
 from captum_alignment.study.compare._scatter import run_scatter_figure
@@ -37,25 +38,28 @@ class Failures:
     first: list[tuple[str, str]]
 
 
-def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+def report(
+    runs: Sequence[str | Path], *, out: str | Path | None = None, epsilons: Sequence[float] | None = None
+) -> Path:
     """Write one report that compares the finished evaluations in the folders ``runs``; returns its path.
 
     Args:
         runs: folders of evaluations, or of studies, which stand for all their evaluations.
         out: the HTML file. None: in the folder of a single run report.html, of a single study, whose own report has
             that name, runs.html; else report.html in the working directory.
+        epsilons: sizes of perturbations at which robust accuracy is tabulated; None: the usual ones of the norm.
 
     Raises:
-        ValueError: there is no run, or a folder holds no finished evaluation.
+        ValueError: there is no run, or a folder holds no finished evaluation; epsilons out of range.
     """
     found = [run for folder in runs for run in runs_in(folder)]
     folder = Path(runs[0]) if len(runs) == 1 else Path()
     path = Path(out) if out is not None else folder / (RUNS if is_study(folder) else "report.html")
-    write_runs_report(path, found)
+    write_runs_report(path, found, epsilons)
     return path
 
 
-def write_runs_report(path: str | Path, runs: Sequence[Run]) -> None:
+def write_runs_report(path: str | Path, runs: Sequence[Run], epsilons: Sequence[float] | None = None) -> None:
     """Write the report that compares ``runs`` to ``path``; images are embedded, every text is escaped.
 
     Raises:
@@ -63,11 +67,19 @@ def write_runs_report(path: str | Path, runs: Sequence[Run]) -> None:
     """
     if not runs:
         raise ValueError("runs: got none, expected at least one")
+    for run in runs:
+        checked(epsilons, run.config)
     runs = _distinct(runs)
-    write_page(Path(path), "runs.html.jinja", **page_of_runs(runs, summarise_runs(runs), [[run] for run in runs]))
+    page = page_of_runs(runs, summarise_runs(runs), [[run] for run in runs], epsilons)
+    write_page(Path(path), "runs.html.jinja", **page)
 
 
-def page_of_runs(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Any]:
+def page_of_runs(
+    runs: Sequence[Run],
+    summary: pd.DataFrame,
+    groups: Sequence[Sequence[Run]],
+    epsilons: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """What the template ``runs.html.jinja``, and one that extends it, is filled with.
 
     Tables have all ``runs``. Drawn is the first run of each of the ``groups``, whose runs differ in the training seed
@@ -82,7 +94,7 @@ def page_of_runs(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Se
         "facts": facts(runs),
         "notices": notices(runs, summary),
         "failures": [_failures(run) for run in runs if len(run.errors)],
-        "tables": summary_tables(runs, summary, groups),
+        "tables": summary_tables(runs, summary, groups, checked(epsilons, runs[0].config)),
         "pictures": _pictures(shown, drawn, groups),
         "classes": [(run.name, class_table(run, number)) for number, run in enumerate(shown, 1)],
         "galleries": [(run.name, list(_galleries(run))) for run in shown if len(run.gallery.get("kind", ()))],

@@ -117,8 +117,8 @@ def _try(model: Any, image: Tensor) -> int:
             scores = model(image.clone())
     except (Exception, SystemExit) as error:  # the model is foreign code
         raise ValueError(
-            f"model: failed on images of shape {tuple(image.shape[1:])} ({reason(error)}); do they have the size and "
-            "channels that it expects?"
+            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])} ({reason(error)}); do "
+            "they have the size and channels that it expects?"
         ) from error
     if not isinstance(scores, Tensor):
         raise TypeError(
