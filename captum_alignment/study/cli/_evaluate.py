@@ -25,6 +25,7 @@ _SAMPLES = ("subset", "seed")
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     from captum_alignment.robust import attack_names
     from captum_alignment.study.evaluation import EvaluationConfig
+    from captum_alignment.study.load import BUILT_IN
 
     add_out(parser, "run")
     add_model_options(parser, required=True)
@@ -32,7 +33,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--split", metavar="NAME", help="test (default) or train, where the data have both")
     add_fields(data, EvaluationConfig, _SAMPLES)
     measured = parser.add_argument_group("measurement")
-    add_fields(measured, EvaluationConfig, but=_SAMPLES, known={"attacks": attack_names()})
+    add_fields(measured, EvaluationConfig, but=_SAMPLES, known={"attacks": attack_names(), "attributions": BUILT_IN})
     _add_epsilons(measured)
     add_machine_options(parser)
 

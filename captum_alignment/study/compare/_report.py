@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study.compare._attributions import attribution_figure, attribution_table, has_attributions
 from captum_alignment.study.compare._coordinates import is_study, runs_in
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
@@ -98,6 +99,7 @@ def page_of_runs(
         "pictures": _pictures(shown, drawn, groups),
         "classes": [(run.name, class_table(run, number)) for number, run in enumerate(shown, 1)],
         "galleries": [(run.name, list(_galleries(run))) for run in shown if len(run.gallery.get("kind", ()))],
+        "attributions": attribution_table(shown) if has_attributions(shown) else None,
         "settings": side_by_side("settings", "settings of every run", names, *settings(shown)),
         "versions": side_by_side("versions", "versions of every run", names, *versions(shown)),
     }
@@ -122,7 +124,15 @@ def _failures(run: Run) -> Failures:
 
 def _pictures(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Picture]:
     biases = any(str(name).startswith(BIAS) for run in runs for name in run.records)
-    drawn: dict[str, tuple[Any, str]] = {
+    drawn: dict[str, tuple[Any, str]] = {}
+    if has_attributions(runs):
+        caption = (
+            "Medians with 95 % intervals. How far the alignment is above chance; how much faster than for a random "
+            "ranking the probability falls; the rank correlation with the map of a network that has learnt nothing, "
+            "near 0 for what explains the network; the largest relative change when the image changes a little."
+        )
+        drawn["attributions"] = attribution_figure(runs), caption
+    drawn |= {
         "distributions": (
             distribution_figure(runs),
             "Of every run the median (dot), the central 50 % (bar) and 90 % (line) of the samples. ∞ is the share of "

@@ -36,6 +36,7 @@ def evaluate(
     *,
     out: str | Path | None = None,
     attacks: Any = "fast",
+    attributions: Any = None,
     norm: float = 2,
     bounds: tuple[float, float] = (0, 1),
     candidates: int | None = None,
@@ -66,6 +67,9 @@ def evaluate(
             ``label``, and `Features`, which are no images.
         out: folder, new, empty, or of this evaluation; None keeps the records in memory.
         attacks: as in `adversarial_distance`: names, ``FILE.py:NAME``, attacks.
+        attributions: names, ``FILE.py:NAME``, ``captum.attr:NAME``, or {name: attribution}: Captum's classes, its
+            attributions of the model, or functions of (model, images, targets); of each map the alignment with its
+            chance level, the deletion curve, the randomisation check, agreement with the others, stability and cost.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
         subset: so many samples, drawn without replacement by ``seed``; None is all.
         part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. The chance level of
@@ -91,6 +95,7 @@ def evaluate(
     """
     config = EvaluationConfig(
         attacks=attacks,
+        attributions=attributions,
         norm=norm,
         bounds=bounds,
         candidates=candidates,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.evaluation._attacks import describe_attacks
 from captum_alignment.study.evaluation._config import EvaluationConfig
-from captum_alignment.study.load import Autocast, Sample, Samples, reason
+from captum_alignment.study.load import Autocast, NamedAttribution, Sample, Samples, reason, resolve_attributions
 from captum_alignment.study.store import state_hash
 
 #: Samples of one part: what a killed process loses at most, and whose maps are each other's chance level.
@@ -36,6 +36,7 @@ class Plan:
     parts: int
     classes: int
     like: Tensor
+    attributions: list[NamedAttribution]
     manifest: dict[str, Any]
 
     def part(self, number: int) -> list[int]:
@@ -57,6 +58,7 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
     classes = _try(runner, like)
     size = config.part_size or (_PART if like.numel() <= _LARGE else _PART_OF_LARGE)
     names = samples.classes
+    attributions = resolve_attributions(config.attributions, runner, (low, high))
     manifest = {
         "model": getattr(model, "__qualname__", type(model).__qualname__),
         "weights": state_hash(model.state_dict()) if isinstance(model, nn.Module) else "unknown (a function)",
@@ -73,7 +75,10 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
         "seed": config.seed,
         "part size": size,
     }
-    return Plan(runner, samples, resolved, indices, -(-len(indices) // size), classes, like, manifest)
+    if attributions:
+        manifest["attributions"] = [attribution.name for attribution in attributions]
+    parts = -(-len(indices) // size)
+    return Plan(runner, samples, resolved, indices, parts, classes, like, attributions, manifest)
 
 
 def _draw(n: int, subset: int | None, seed: int) -> list[int]:

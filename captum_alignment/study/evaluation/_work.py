@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment.metrics import alignment_null
+from captum_alignment.study.evaluation._attributions import measure_attributions
 from captum_alignment.study.evaluation._batches import BatchSize
 from captum_alignment.study.evaluation._gallery import GalleryMaps
 from captum_alignment.study.evaluation._measure import measure, usable_scores
@@ -44,7 +45,8 @@ class Work:
             bar.update(len(table))
         if tables:
             chance = self._chance_level(good, torch.cat(gradients))
-            tables = [pd.concat(tables, ignore_index=True).assign(**chance)]
+            table = pd.concat(tables, ignore_index=True).assign(**chance)
+            tables = [table.assign(**self._attributions(table, good))]
         if failed:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))
@@ -91,6 +93,20 @@ class Work:
             column[known] = getattr(found, name).double()
             columns[name] = column.numpy()
         return columns
+
+    def _attributions(self, table: pd.DataFrame, samples: Sequence[Sample]) -> dict[str, Any]:
+        """The columns of the attributions, missing where the model has no scores."""
+        if not self.plan.attributions or "prediction" not in table or table["prediction"].isna().all():
+            return {}
+        known = table["prediction"].notna().to_numpy(bool)
+        images = torch.stack([s.image for s in samples if s.image is not None])[known.tolist()]
+        images = images.to(self.plan.like)
+        targets = torch.tensor(table["prediction"][known].tolist(), device=images.device)
+        found = measure_attributions(
+            self.plan.model, images, targets, self.plan.attributions, self.plan.config, batch_size=self.batch_size.size
+        )
+        index = table.index[known]
+        return {name: pd.Series(column, index).reindex(table.index) for name, column in found.items()}
 
     def _check(self, samples: Sequence[Sample]) -> None:
         for sample in samples:

@@ -5,6 +5,14 @@ reads those of any data set one by one, in whatever form `as_dataset` takes.
 """
 
 from captum_alignment.study.load._adapters import Autocast, Logits, evaluation_mode, without_exit
+from captum_alignment.study.load._attributions import (
+    BUILT_IN,
+    RANDOM,
+    MapFunction,
+    NamedAttribution,
+    resolve_attributions,
+    resolve_methods,
+)
 from captum_alignment.study.load._datasets import FORMS, load_dataset
 from captum_alignment.study.load._device import as_device
 from captum_alignment.study.load._factories import did_you_mean, reason, short_name
@@ -14,12 +22,16 @@ from captum_alignment.study.load._samples import Sample, Samples
 from captum_alignment.study.load._splits import Data, Split, as_split, drawn, load_data, split_hash
 
 __all__ = [
+    "BUILT_IN",
     "FORMS",
+    "RANDOM",
     "Autocast",
     "Data",
     "Features",
     "LoadedModel",
     "Logits",
+    "MapFunction",
+    "NamedAttribution",
     "Sample",
     "Samples",
     "Split",
@@ -33,6 +45,8 @@ __all__ = [
     "load_dataset",
     "load_model",
     "reason",
+    "resolve_attributions",
+    "resolve_methods",
     "short_name",
     "split_hash",
     "without_exit",
