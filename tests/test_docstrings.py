@@ -23,6 +23,7 @@ NOT_NEEDED = {
         # Foolbox attacks, callbacks and data sets have the interface of their hosts, which their examples show.
         *("FAB", "DeepFool", "GradientAttack", "RivalSearch", "L2SignPGD", "AdversarialTraining", "SaliencyTargets"),
         *("LipschitzRegularization", "RegularizationCallback", "SkorchRegularization", "Distillation", "Shared"),
+        "EvaluationCallback",
         *("alignment_null", "linearity_profile"),  # those of `alignment` and of `linear_analysis`
         *("DecisionSearch", "SkorchAdversarialTraining", "attack_names", "resolve_attacks", "suggest_weights"),
     },

@@ -66,7 +66,7 @@ def test_explanations_of_quantus_are_scored(tmp_path):
 
 def test_torchmetrics(tmp_path):
     names = run("torchmetrics", tmp_path)
-    assert names["median"] == names["analysis"].alignment.median()
+    assert names["median"] == pytest.approx(float(names["analysis"].alignment.quantile(0.5)))
 
 
 @pytest.mark.parametrize("title", ["Hugging Face transformers", "timm"])

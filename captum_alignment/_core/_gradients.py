@@ -173,22 +173,39 @@ def valid_inputs(inputs: Any, additional_forward_args: Any, *, integers: bool = 
     return tensors
 
 
-def warn_of_flat(gradient: Tensors, what: str, counted: Tensor | None = None) -> None:
+def warn_of_flat(*gradients: tuple[Tensors, str, Tensor | None]) -> None:
     """A warning that counts and locates the samples whose gradient is 0 or NaN: no sign of robustness.
 
-    ``what`` says what becomes of them; where ``counted`` (N,) is False it is right.
+    With each gradient comes what becomes of such samples, and where (N,) it counts; None is everywhere.
     """
-    size = per_sample_norm(gradient, torch.inf)
-    size = size if counted is None else torch.where(counted, size, 1)
-    if bool(((size > 0) & size.isfinite()).all()):
+    sizes = [per_sample_norm(gradient, torch.inf) for gradient, _, _ in gradients]
+    sizes = [
+        s if counted is None else torch.where(counted, s, 1)
+        for s, (_, _, counted) in zip(sizes, gradients, strict=True)
+    ]
+    whole = torch.stack(sizes)
+    if bool(((whole > 0) & whole.isfinite()).all()):
         return
-    for mask, kind in ((size == 0, "zero"), (~size.isfinite(), "not finite")):
-        rows = mask.nonzero().flatten().tolist()
-        if rows:
-            where = f"for {len(rows)} of {len(mask)} samples (the first at index {rows[0]})"
-            warnings.warn(
-                f"inputs: the gradient is {kind} {where}: {what}, which is no sign of robustness "
-                "(rounding, saturation or a root at 0 inside the model?)",
-                UserWarning,
-                stacklevel=3,
-            )
+    for size, (_, what, _) in zip(sizes, gradients, strict=True):
+        for mask, kind in ((size == 0, "zero"), (~size.isfinite(), "not finite")):
+            rows = mask.nonzero().flatten().tolist()
+            if rows:
+                where = f"for {len(rows)} of {len(mask)} samples (the first at index {rows[0]})"
+                warnings.warn(
+                    f"inputs: the gradient is {kind} {where}: {what}, which is no sign of robustness "
+                    "(rounding, saturation or a root at 0 inside the model?)",
+                    UserWarning,
+                    stacklevel=3,
+                )
+
+
+def graph_nodes(tensors: Tensors) -> list[Any]:
+    """Every node of the graph behind ``tensors``: a millisecond for two thousand of them."""
+    found: dict[Any, None] = {}
+    left = [tensor.grad_fn for tensor in tensors]
+    while left:
+        node = left.pop()
+        if node is not None and node not in found:
+            found[node] = None
+            left.extend(following for following, _ in node.next_functions)
+    return list(found)

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from functools import cache
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from captum_alignment._core._questions import ask
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 TensorOrTuple: TypeAlias = Tensor | Tensors
@@ -71,11 +74,14 @@ def as_tensors(value: Any, name: str = "inputs", integers: bool = False) -> Tens
 def check_finite(tensors: Tensors, name: str) -> None:
     """A `ValueError` that counts and locates the samples of ``tensors`` with NaN or infinite entries."""
     bad = torch.stack([~tensor.detach().flatten(1).isfinite().all(1) for tensor in map(_at_least_2d, tensors)])
-    rows = bad.any(0).nonzero().flatten().tolist()
-    if rows:
+
+    def refuse() -> NoReturn:
+        rows = bad.any(0).nonzero().flatten().tolist()
         raise ValueError(
             f"{name}: NaN or infinite entries in {len(rows)} of {bad.shape[1]} samples (the first at index {rows[0]})"
         )
+
+    ask((bad.any(), refuse))
 
 
 def check_same_shapes(inputs: Tensors, others: Tensors, name: str, of: str = "the inputs") -> None:
@@ -85,11 +91,11 @@ def check_same_shapes(inputs: Tensors, others: Tensors, name: str, of: str = "th
         raise ValueError(f"{name}: got shapes {got}, expected those of {of}, {expected}")
 
 
-def as_images(tensors: Tensors) -> Tensor:
+def as_images(tensors: Tensors, name: str = "inputs") -> Tensor:
     """The one batch of images that ``tensors`` consists of, else a `ValueError`."""
     if len(tensors) != 1 or tensors[0].ndim != 4:
         raise ValueError(
-            f"inputs: got shapes {[tuple(t.shape) for t in tensors]}, expected one batch of images (N, C, H, W)"
+            f"{name}: got shapes {[tuple(t.shape) for t in tensors]}, expected one batch of images (N, C, H, W)"
         )
     return tensors[0]
 
@@ -109,6 +115,15 @@ def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
     for dtype in dtypes:
         result = torch.promote_types(result, dtype)
     return result
+
+
+@cache
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that lacks it (MPS)."""
+    try:
+        return torch.zeros((), dtype=torch.float64, device=device).dtype
+    except (TypeError, RuntimeError):
+        return torch.float32
 
 
 def rows(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -141,12 +156,14 @@ def per_sample_norm(tensors: Tensors, order: float) -> Tensor:
     norms = _joint_norm([rows(t, dtype) for t in tensors], order)
     if order != 2:
         return norms
-    # Squares of entries below about 1e-19 underflow in float32 (saliency of a saturated softmax): rescale then.
-    smallest, largest = norms.detach().aminmax()
-    if smallest > 1e-16 and largest < math.inf:
-        return norms
+    # Squares of entries below about 1e-19 underflow in float32 (saliency of a saturated softmax): rescale then; on an
+    # accelerator always, because to look would cost more.
+    if norms.device.type == "cpu":
+        smallest, largest = norms.detach().aminmax()
+        if smallest > 1e-16 and largest < math.inf:
+            return norms
     largest = _joint_norm([rows(t, dtype) for t in tensors], math.inf).detach()
-    scale = torch.where(largest > 0, largest, 1)
+    scale = torch.where(largest > 0, largest.log2().floor().exp2(), 1)  # a power of 2 costs no digit
     return scale * _joint_norm([rows(t, dtype) / scale.unsqueeze(1) for t in tensors], order)
 
 

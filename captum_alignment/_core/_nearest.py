@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._gradients import ScoreGraph
+from captum_alignment._core._inputs import Tensors
 from captum_alignment._core._rivals import NearestRival, concatenate, loop
 from captum_alignment._core._scores import gaps
 from captum_alignment._core._sketch import SketchSearch
 
 #: Up to this many rivals, one backward pass each is cheaper than a sketch.
 LOOP_RIVALS = 64
-#: Input features that one sketch takes on, on an accelerator and on a CPU.
-_SEARCH_FEATURES = (2**27, 2**17)
+#: Input features that one sketch takes on, on a CPU and on an accelerator.
+_SEARCH_FEATURES = (2**17, 2**22)
 
 
 def nearest_rival(
@@ -22,52 +23,61 @@ def nearest_rival(
     norm: float,
     candidates: int | None = None,
     generator: torch.Generator | None = None,
+    own: Tensors | None = None,
 ) -> NearestRival:
     """The minimum over the rivals of ``target`` (N,), or over the ``candidates`` with the smallest gaps.
 
     Few rivals, and l_1 perturbations, are searched in order of their gap, one backward pass each. Many rivals are
-    searched by `SketchSearch`, which finds the same minimum except with a probability of at
-    most 1e-6 per sample. Rivals with a negative gap (a target that is not the top class) make the minimum negative:
-    then only they matter, and each is measured. A tie is the minimum at once.
+    searched by `SketchSearch`, which finds the same minimum except with a probability of at most 1e-6 per sample, in at
+    most 5 passes more than one per rival. Rivals with a negative gap (a target that is not the top class) make the
+    minimum negative: then only they matter, and each is measured. A tie is the minimum at once.
+
+    ``own`` is the gradient of the target's score where it is known: it saves a pass.
     """
     gap = gaps(graph.scores.detach(), target)
-    if candidates is not None and candidates < gap.shape[1] - 1:
-        last = gap.kthvalue(candidates, dim=1, keepdim=True).values
-        gap = gap.masked_fill(gap > last, torch.inf)
-    rivals = gap.isfinite().sum(1)
     limit = gap.shape[1] - 1 if candidates is None else min(candidates, gap.shape[1] - 1)
+    if limit < gap.shape[1] - 1:
+        last = gap.kthvalue(limit, dim=1, keepdim=True).values
+        gap = gap.masked_fill(gap > last, torch.inf)
     if norm == 1 or limit <= LOOP_RIVALS:
-        return loop(graph, target, gap, norm, torch.full_like(rivals, limit))
-    below, tied = (gap < 0).sum(1), (gap == 0).any(1)
-    # Where some gap is negative, 0 or the only finite one, the loop is short; the others are worth a sketch.
-    short = (below > 0) | tied | (rivals <= LOOP_RIVALS)
-    counts = torch.where(below > 0, below, torch.where(tied, 1, rivals.clamp(min=1)))
-    groups = [group for group in (short.nonzero().flatten(), (~short).nonzero().flatten()) if len(group)]
+        return loop(graph, target, gap, norm, [limit] * len(target))
+    below, tied, finite = torch.stack([(gap < 0).sum(1), (gap == 0).any(1), gap.isfinite().sum(1)]).tolist()
+    # Where some gap is negative, 0 or the only finite one, the loop is short; the others, 0 here, are worth a sketch.
+    counts = [b or t or (f <= LOOP_RIVALS) * max(f, 1) for b, t, f in zip(below, tied, finite, strict=True)]
+    size = max(1, _SEARCH_FEATURES[graph.scores.device.type != "cpu"] // sum(x[0].numel() for x in graph.inputs))
+    far = [i for i, count in enumerate(counts) if not count]
+    # Few large samples at a time keep to the caches and do not wait for each other; it costs one forward pass.
+    groups = [[i for i, count in enumerate(counts) if count], *(far[i : i + size] for i in range(0, len(far), size))]
+    groups = [group for group in groups if group]
     parts = []
     for group in groups:
-        part = graph if len(groups) == 1 else graph.subset(group)
-        if short[group[0]]:
-            found = loop(part, target[group], gap[group], norm, counts[group])
+        index = torch.tensor(group, device=target.device)
+        if spent := len(groups) > 1:
+            part, own_part = graph.subset(index), own if own is None else tuple(g[index] for g in own)
         else:
-            found = _sketch(part, target[group], gap[group], norm, generator)
-        parts.append(replace(found, passes=found.passes + (len(groups) - 1)))
-    return concatenate(parts, torch.cat(groups).argsort())
+            part, own_part = graph, own
+        if counts[group[0]]:
+            found = loop(part, target[index], gap[index], norm, [counts[i] for i in group])
+            parts.append(replace(found, passes=found.passes + spent))
+        else:
+            parts.append(_search(part, target[index], gap[index], norm, generator, own_part, int(spent)))
+    order = torch.tensor([i for group in groups for i in group], device=target.device).argsort()
+    return concatenate(parts, order)
 
 
-def _sketch(
-    graph: ScoreGraph, target: Tensor, gap: Tensor, norm: float, generator: torch.Generator | None
+def _search(
+    graph: ScoreGraph,
+    target: Tensor,
+    gap: Tensor,
+    norm: float,
+    generator: torch.Generator | None,
+    own: Tensors | None,
+    spent: int,
 ) -> NearestRival:
-    n = len(target)
-    features = sum(x[0].numel() for x in graph.inputs)
-    size = max(1, _SEARCH_FEATURES[graph.scores.device.type == "cpu"] // features)
-    if n > size:
-        # Few large samples at a time keep to the caches and do not wait for each other; it costs one forward pass.
-        parts = torch.arange(n, device=target.device).split(size)
-        found = [_sketch(graph.subset(part), target[part], gap[part], norm, generator) for part in parts]
-        return concatenate([replace(part, passes=part.passes + 1) for part in found])
     try:
-        return SketchSearch(graph, target, gap, norm, generator).run()
+        return SketchSearch(graph, target, gap, norm, generator, own, spent).run()
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # some operation has neither a forward-mode nor a second derivative
-        return loop(graph, target, gap, norm, torch.full_like(target, gap.shape[1] - 1))
+        found = loop(graph, target, gap, norm, [gap.shape[1] - 1] * len(target))
+        return replace(found, passes=found.passes + spent)

@@ -1,5 +1,6 @@
 """Rivals of a class, the exact linearized distance to each, and the plain search over them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -33,6 +34,12 @@ class NearestRival:
     def take(self, index: Tensor) -> "NearestRival":
         """The samples ``index`` (a mask or positions)."""
         return concatenate([self], index)
+
+    def put(self, index: Tensor, other: "NearestRival") -> "NearestRival":
+        """``self`` with ``other`` at the positions ``index``."""
+        columns = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        gradient = tuple(a.index_copy(0, index, b) for a, b in zip(*columns.pop("gradient"), strict=True))
+        return NearestRival(gradient=gradient, **{k: a.index_copy(0, index, b) for k, (a, b) in columns.items()})
 
     def closer(self, other: "NearestRival") -> "NearestRival":
         """The nearer of two per sample; a NaN distance wins, because it could hide the minimum."""
@@ -75,24 +82,34 @@ def measure(graph: ScoreGraph, target: Tensor, rival: Tensor, gap: Tensor, norm:
     return NearestRival(rival, own_gap, distance, gradient, torch.ones_like(rival))
 
 
-def loop(graph: ScoreGraph, target: Tensor, gap: Tensor, norm: float, counts: Tensor) -> NearestRival:
-    """The minimum over the ``counts`` (N,) >= 1 smallest gaps; samples with fewer leave as the others go on."""
+def loop(graph: ScoreGraph, target: Tensor, gap: Tensor, norm: float, counts: Sequence[int]) -> NearestRival:
+    """The minimum over the ``counts`` (N,) >= 1 smallest gaps; samples with fewer leave as the others go on.
+
+    The counts are the host's, so that an accelerator never waits for a decision.
+    """
+
+    def positions(chosen: list[int]) -> Tensor:
+        return torch.tensor(chosen, device=target.device)
+
     # NaN sorts after every gap, infinite ones too: the last column is the target itself.
     order = gap.scatter(1, target.unsqueeze(1), torch.nan).argsort(dim=1, stable=True)
     best = measure(graph, target, order[:, 0], gap, norm)
-    rows = torch.arange(len(target), device=target.device)
-    finished: list[tuple[Tensor, NearestRival]] = []
-    for k in range(1, int(counts.max())):
-        going = counts[rows] > k
-        if 2 * int(going.sum()) <= len(rows):
-            finished.append((rows[~going], best.take(~going)))
-            rows, best = rows[going], best.take(going)
-            graph = graph.subset(going.nonzero().flatten())
-            best = replace(best, passes=best.passes + 1)
-        going = counts[rows] > k
-        found = measure(graph, target[rows], order[rows, k], gap[rows], norm)
-        better = best.closer(replace(found, passes=best.passes))
-        best = better.where(going, best)
-        best = replace(best, passes=best.passes + going)
-    finished.append((rows, best))
-    return concatenate([part for _, part in finished], torch.cat([index for index, _ in finished]).argsort())
+    passes = [1] * len(counts)
+    current, held = graph, list(range(len(counts)))
+    here = positions(held)
+    for k in range(1, max(counts)):
+        going = [i for i in held if counts[i] > k]
+        if 2 * len(going) <= len(held):
+            held, here = going, positions(going)
+            current = graph.subset(here)
+            passes = [p + (counts[i] > k) for i, p in enumerate(passes)]
+        # A class against itself, for those that have finished: no weight, no gradient, infinitely far.
+        rival = order[:, k]
+        if len(going) < len(held):
+            going_here = torch.tensor([c > k for c in counts], device=target.device)
+            rival = torch.where(going_here, rival, target)
+        whole = len(held) == len(counts)
+        found = measure(current, target[here], rival[here], gap[here], norm)
+        best = best.closer(found) if whole else best.put(here, best.take(here).closer(found))
+        passes = [p + (counts[i] > k) for i, p in enumerate(passes)]
+    return replace(best, passes=torch.tensor(passes, device=target.device))

@@ -1,7 +1,7 @@
 """The border, third part: what a model's outputs mean: scores (N, K), the class to leave, the gaps to the others."""
 
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_alignment._core._failure import check_callable, told
 from captum_alignment._core._inputs import ForwardFunc, Tensors, accumulation_dtype
 from captum_alignment._core._model import call
+from captum_alignment._core._questions import ask
 
 #: How far the sum of a row of probabilities may be from 1: halves round so coarsely.
 _SUM = 1e-2
@@ -83,9 +84,8 @@ def run_output(forward_func: ForwardFunc, inputs: Tensors, additional_forward_ar
             raise
         raise failure from error
     scores = as_scores(output, len(inputs[0])).detach()
-    bad, warned = invalid(scores), _are_probabilities(output.detach())
-    if True in torch.stack([bad.any(), warned]).tolist():  # one question, for which an accelerator waits once
-        _tell(bad, bool(warned), is_one_logit(output))
+    bad, one = invalid(scores), is_one_logit(output)
+    ask((bad.any(), lambda: _refuse(bad)), (_are_probabilities(output.detach()), lambda: _warn_of_probabilities(one)))
     return output
 
 
@@ -94,24 +94,25 @@ def _are_probabilities(output: Tensor) -> Tensor:
     return within if is_one_logit(output) else within & ((output.sum(1) - 1).abs() <= _SUM).all()
 
 
-def _tell(bad: Tensor, probabilities: bool, one: bool) -> None:
+def _refuse(bad: Tensor) -> NoReturn:
     rows = bad.nonzero().flatten().tolist()
-    if rows:
-        raise ValueError(
-            f"forward_func: returned NaN or +inf scores for {len(rows)} of {len(bad)} samples "
-            f"(the first at index {rows[0]})"
-        )
-    if probabilities:
-        if one:
-            got, last, wrong = "one column in [0, 1]", "sigmoid", "the sign never changes, so no class can be left"
-        else:
-            got, last, wrong = "rows in [0, 1] that sum to 1", "softmax", "gradients vanish where the model is sure"
-        warnings.warn(
-            f"forward_func: returned {got}, which look like probabilities; "
-            f"logits are expected, the scores before the {last}: {wrong}",
-            UserWarning,
-            stacklevel=2,
-        )
+    raise ValueError(
+        f"forward_func: returned NaN or +inf scores for {len(rows)} of {len(bad)} samples "
+        f"(the first at index {rows[0]})"
+    )
+
+
+def _warn_of_probabilities(one: bool) -> None:
+    if one:
+        got, last, wrong = "one column in [0, 1]", "sigmoid", "the sign never changes, so no class can be left"
+    else:
+        got, last, wrong = "rows in [0, 1] that sum to 1", "softmax", "gradients vanish where the model is sure"
+    warnings.warn(
+        f"forward_func: returned {got}, which look like probabilities; "
+        f"logits are expected, the scores before the {last}: {wrong}",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def run_scores(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: Any = None) -> Tensor:
@@ -165,13 +166,22 @@ def resolve_target(target: Tensor | None, scores: Tensor) -> Tensor:
     if target is None:
         return scores.detach().argmax(1)
     classes = target.long()
-    if target.is_floating_point() and (k > 2 or not bool((classes == target).all())):
+
+    def refuse_kind() -> NoReturn:
         raise TypeError(f"target: got a tensor of {target.dtype}, expected class indices: {_CLASSES}")
-    low, high = torch.stack(classes.aminmax()).tolist()
-    if low < 0 or high >= k:
-        wrong = low if low < 0 else high
+
+    def refuse_class() -> NoReturn:
+        wrong = int(low) if low < 0 else int(high)
         raise ValueError(f"target: got class {wrong}, expected 0 to {k - 1} (the scores have {k} columns)")
-    return classes.to(scores.device).expand(n).clone()
+
+    if target.is_floating_point():
+        if k > 2:
+            refuse_kind()
+        ask(((classes != target).any(), refuse_kind))
+    low, high = classes.aminmax()
+    ask(((low < 0) | (high >= k), refuse_class))
+    # Clamped, because the answer may come later.
+    return classes.to(scores.device).clamp(0, k - 1).expand(n).clone()
 
 
 def reported(output: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:

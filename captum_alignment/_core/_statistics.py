@@ -21,7 +21,7 @@ def median_interval(values: Tensor) -> tuple[float, float, float]:
     >>> median_interval(torch.arange(9.0))
     (4.0, 1.0, 8.0)
     """
-    ordered = values.detach().double().flatten()
+    ordered = values.detach().cpu().double().flatten()
     ordered = ordered[~ordered.isnan()].sort().values
     n = len(ordered)
     if n == 0:

@@ -153,5 +153,5 @@ class LinearizedRobustness(GradientAttribution):
             classes_here = resolve_target(t, graph.scores)
             parts.append(nearest_rival(graph, classes_here, self.norm, self.candidates, self.generator))
         found = concatenate(parts)
-        warn_of_flat(found.gradient, "their linearized robustness is inf or NaN", is_open(found.gap))
+        warn_of_flat((found.gradient, "their linearized robustness is inf or NaN", is_open(found.gap)))
         return found

@@ -1,6 +1,12 @@
-"""Per-sample metrics, called like `captum.metrics`: functions that return a tensor (N,) or named tensors (N,)."""
+"""Per-sample metrics, called like `captum.metrics`: functions that return a tensor (N,) or named tensors (N,).
+
+`RobustnessMetric` accumulates them over batches as torchmetrics does; it needs ``captum-alignment[study]``.
+"""
+
+from typing import TYPE_CHECKING
 
 from captum_alignment._core._statistics import median_interval
+from captum_alignment._optional import on_first_use
 from captum_alignment.metrics._alignment import Alignment, AlignmentNull, alignment, alignment_null
 from captum_alignment.metrics._deletion import DeletionCurve, deletion_curve
 from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecomposition, homogeneous_decomposition
@@ -9,6 +15,9 @@ from captum_alignment.metrics._linear_region import LinearRegion, linear_region
 from captum_alignment.metrics._linearity_profile import LinearityProfile, linearity_profile
 from captum_alignment.metrics._randomization import RandomizationCheck, randomization_check, rank_correlation
 from captum_alignment.metrics._removal import remove_features
+
+if TYPE_CHECKING:
+    from captum_alignment.metrics._robustness_metric import RobustnessMetric
 
 __all__ = [
     "Alignment",
@@ -19,6 +28,7 @@ __all__ = [
     "LinearRegion",
     "LinearityProfile",
     "RandomizationCheck",
+    "RobustnessMetric",
     "alignment",
     "alignment_null",
     "deletion_curve",
@@ -31,3 +41,7 @@ __all__ = [
     "rank_correlation",
     "remove_features",
 ]
+
+__getattr__, __dir__ = on_first_use(
+    __name__, {"_robustness_metric": ["RobustnessMetric"]}, needs={"_robustness_metric": "study"}
+)

@@ -101,7 +101,7 @@ class Alignment:
         for graph, t in graphs(self.forward_func, tensors, additional_forward_args, size, classes):
             gradients.append(graph.gradient(graph.one_hot(resolve_target(t, graph.scores))))
         gradient = join(gradients)
-        warn_of_flat(gradient, "their alignment is 0 or NaN")
+        warn_of_flat((gradient, "their alignment is 0 or NaN", None))
         return alignment(tensors, gradient, norm=self.norm)
 
 

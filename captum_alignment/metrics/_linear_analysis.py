@@ -138,8 +138,10 @@ def linear_analysis(
     ]
     scalars, gradients, binarized = zip(*parts, strict=True)
     columns = {name: torch.cat([part[name] for part in scalars]) for name in scalars[0]}
-    warn_of_flat(join(gradients), "their alignment is 0 or NaN")
-    warn_of_flat(join(binarized), "their linearized robustness is inf or NaN", is_open(columns["gap"]))
+    warn_of_flat(
+        (join(gradients), "their alignment is 0 or NaN", None),
+        (join(binarized), "their linearized robustness is inf or NaN", is_open(columns["gap"])),
+    )
     return LinearAnalysis(
         **columns,
         gradient=like_inputs(join(gradients), inputs),
@@ -152,7 +154,7 @@ def _analyse(
 ) -> tuple[dict[str, Tensor], Tensors, Tensors]:
     classes = resolve_target(target, graph.scores)
     gradient = graph.gradient(graph.one_hot(classes))
-    nearest = nearest_rival(graph, classes, norm, candidates, generator)
+    nearest = nearest_rival(graph, classes, norm, candidates, generator, gradient)
     x, q = tuple(t.detach() for t in graph.inputs), dual(norm)
     direction, binarized_direction = unit(gradient, q), unit(nearest.gradient, q)
     alpha = per_sample_dot(x, direction).abs()

@@ -21,6 +21,7 @@ from captum_alignment._core._inputs import (
     flatten,
     like_inputs,
     to_dataframe,
+    widest_dtype,
 )
 from captum_alignment._core._random import draw_seeds, seeded
 from captum_alignment._core._scores import as_scores, as_target, resolve_target
@@ -181,7 +182,7 @@ def rank_correlation(attributions: TensorOrTuple, others: TensorOrTuple) -> Tens
     """
     pair = as_tensors(attributions, "attributions"), as_tensors(others, "others")
     check_same_shapes(*pair, "others", of="the attributions")
-    a, b = (_centred_ranks(flatten(maps, torch.float64)) for maps in pair)
+    a, b = (_centred_ranks(flatten(maps, widest_dtype(maps[0].device))) for maps in pair)
     # The root of a square is exact, so equal rankings have exactly 1.
     correlation = (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).sqrt()
     return correlation.clamp(-1, 1)
@@ -192,7 +193,7 @@ def _centred_ranks(values: Tensor) -> Tensor:
     ordered = values.sort(1).values
     below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
     ranks = (below + up_to - values.shape[1]) / 2
-    return torch.where(values.isnan().any(1, keepdim=True), torch.nan, ranks.double())
+    return torch.where(values.isnan().any(1, keepdim=True), torch.nan, ranks.to(values.dtype))
 
 
 def _has_delta(found: Any, *, single_input: bool) -> bool:

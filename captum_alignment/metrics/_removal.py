@@ -17,6 +17,7 @@ from captum_alignment._core._inputs import (
     is_number,
     like_inputs,
     unflatten,
+    widest_dtype,
 )
 
 Per: TypeAlias = Literal["pixel", "value"]
@@ -92,7 +93,7 @@ def ranked(
         order = ranks(grid, generator)
         return grid, order, order.new_full((len(order),), order.shape[1])
     groups = flatten(_masks_for(x, feature_mask), torch.int64).unique(return_inverse=True)[1]
-    values = flatten(grid, torch.float64)
+    values = flatten(grid, widest_dtype(grid[0].device))
     sums = values.new_zeros(len(values), int(groups.max()) + 1)
     present = torch.zeros_like(sums, dtype=torch.bool).scatter_(1, groups, True)
     # Numbers that only other samples have come last.
@@ -148,7 +149,7 @@ def replaced(
     x: Tensors, grid: Tensors, ranks: Tensor, sizes: Tensor, fraction: float, filling: Tensors, keep: bool
 ) -> Tensors:
     """``x`` with ``filling`` in the features, as of `ranked`, that are to go."""
-    count = (fraction * sizes.double()).round().unsqueeze(1)
+    count = (fraction * sizes.to(widest_dtype(sizes.device))).round().unsqueeze(1)
     masks = unflatten(ranks >= count if keep else ranks < count, grid)
     return tuple(torch.where(mask.bool(), b, t) for mask, b, t in zip(masks, filling, x, strict=True))
 

@@ -17,10 +17,12 @@ from foolbox.attacks.base import (
 from foolbox.models import Model
 from torch import Tensor
 
-from captum_alignment._core._foolbox import NO_GRAPH, class_to_leave, score_function
+from captum_alignment._core._foolbox import NO_GRAPH, ScoresModel, class_to_leave, score_function
 from captum_alignment._core._inputs import per_sample
 from captum_alignment._core._scores import invalid
 
+#: Scores of these have few digits: they tie.
+_HALVES = (torch.float16, torch.bfloat16)
 #: Half the last digit of bfloat16, relative to the score: coarse scores often tie.
 _TIE = 2.0**-8
 #: Shares of the perturbation by which a point of halves is moved on, until it is adversarial.
@@ -28,19 +30,22 @@ _STRETCHES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class UntargetedAttack(MinimizationAttack):
-    """A Foolbox attack in l_2 or l_inf that leaves the label of a `Misclassification` criterion.
+    """A Foolbox attack in one of the ``norms`` that leaves the label of a `Misclassification` criterion.
 
     Inputs that have another class already come back as they are, bit for bit.
     """
 
+    norms: tuple[float, ...] = (2, math.inf)
+
     def __init__(self, *, norm: float) -> None:
-        if norm not in (2, math.inf):
-            raise ValueError(f"norm: got {norm!r}, expected 2 or inf")
+        if norm not in self.norms:
+            *others, last = (f"{known:g}" for known in self.norms)
+            raise ValueError(f"norm: got {norm!r}, expected {', '.join(others)} or {last}")
         self.norm = norm
 
     @property
     def distance(self) -> distances.LpDistance:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return distances.l2 if self.norm == 2 else distances.linf
+        return {1.0: distances.l1, 2.0: distances.l2}.get(self.norm, distances.linf)
 
     def run(self, model: Model, inputs: Any, criterion: Any, *, early_stop: float | None = None, **kwargs: Any) -> Any:
         raise_if_kwargs(kwargs)
@@ -49,47 +54,53 @@ class UntargetedAttack(MinimizationAttack):
             raise TypeError(f"inputs: got {type(packed.raw).__name__}, expected a torch tensor and a PyTorchModel")
         verify_input_bounds(packed, model)
         x = packed.raw.detach()
-        if x.dtype in (torch.float16, torch.bfloat16):
-            rounding = _Rounding(model, x.dtype)
-            found = rounding.past_ties(x.float(), self.search(rounding, x.float(), criterion), criterion)
-        else:
-            found = self.search(model, x, criterion)
+        start, dtype = x, model.inputs[0].dtype if isinstance(model, ScoresModel) else x.dtype
+        if x.dtype in _HALVES:
+            model, start = Rounding(model, x.dtype), x.float()
+        found = self.search(model, start, criterion)
+        if dtype in _HALVES:
+            found = self.rescue(model, start, _past_ties(model, start, found, criterion), criterion, dtype)
         return restore_type(ep.astensor(found.to(x.dtype)))
 
     def search(self, model: Model, x: Tensor, criterion: Any) -> Tensor:
         """`find` with what the criterion says; attacks that serve others, too, override it."""
         return self.find(model, x, class_to_leave(criterion))
 
+    def rescue(self, model: Model, x: Tensor, found: Tensor, criterion: Any, dtype: torch.dtype) -> Tensor:
+        """``found``, with what another attack in the half ``dtype`` finds where it is not adversarial."""
+        return found
+
     @abstractmethod
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         """Adversarials for ``x``, or anything of its shape where there are none."""
 
 
-class _Rounding(Model):
+class Rounding(Model):
     """A model of halves for an attack that computes in float32: small steps and squares of halves would vanish."""
 
     def __init__(self, model: Model, dtype: torch.dtype) -> None:
-        self._model, self._dtype = model, dtype
+        self.inner, self.dtype = model, dtype
 
     @property
     def bounds(self) -> Any:
-        return self._model.bounds
+        return self.inner.bounds
 
     def __call__(self, inputs: Any) -> Any:
         packed, restore_type = ep.astensor_(inputs)
-        return restore_type(ep.astensor(self._model(packed.raw.to(self._dtype)).float()))
+        return restore_type(ep.astensor(self.inner(packed.raw.to(self.dtype)).float()))
 
-    def past_ties(self, x: Tensor, found: Tensor, criterion: Any) -> Tensor:
-        """``found``, moved on where it is not adversarial: the scores of halves tie along a stretch of the way."""
-        asks = get_is_adversarial(get_criterion(criterion), self)
-        points, open_ = found, ~asks(ep.astensor(found)).raw
-        for share in _STRETCHES:
-            if not open_.any():
-                break
-            farther = torch.lerp(x, found, 1 + share).clamp(*self.bounds)
-            success = open_ & asks(ep.astensor(farther)).raw
-            points, open_ = torch.where(per_sample(success, x), farther, points), open_ & ~success
-        return points
+
+def _past_ties(model: Model, x: Tensor, found: Tensor, criterion: Any) -> Tensor:
+    """``found``, moved on where it is not adversarial: the scores of halves tie along a stretch of the way."""
+    asks = get_is_adversarial(get_criterion(criterion), model)
+    points, open_ = found, ~asks(ep.astensor(found)).raw
+    for share in _STRETCHES:
+        if not open_.any():
+            break
+        farther = torch.lerp(x, found, 1 + share).clamp(*model.bounds)
+        success = open_ & asks(ep.astensor(farther)).raw
+        points, open_ = torch.where(per_sample(success, x), farther, points), open_ & ~success
+    return points
 
 
 def margin(model: Model, point: Tensor, labels: Tensor | None, rival: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,10 @@
 """The bounds of features: what a user says, and what a Foolbox model brings."""
 
+from typing import NoReturn
+
 from captum_alignment._core._foolbox import Bounds, Model
 from captum_alignment._core._inputs import ForwardFunc, Tensors
+from captum_alignment._core._questions import ask
 
 
 def resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:
@@ -22,9 +25,13 @@ def resolve_bounds(forward_func: ForwardFunc, bounds: Bounds) -> Bounds:
 
 def check_inside(tensors: Tensors, bounds: Bounds) -> None:
     """A `ValueError` unless all ``tensors`` lie inside ``bounds``."""
-    low, high = min(float(t.min()) for t in tensors), max(float(t.max()) for t in tensors)
-    if low < bounds[0] or high > bounds[1]:
+
+    def refuse() -> NoReturn:
+        low, high = min(float(t.min()) for t in tensors), max(float(t.max()) for t in tensors)
         raise ValueError(
             f"inputs range {low:.4g} to {high:.4g}, bounds ({bounds[0]:g}, {bounds[1]:g}): "
             "put the normalisation into the model, or pass the bounds of your inputs"
         )
+
+    for low, high in (t.aminmax() for t in tensors):
+        ask(((low < bounds[0]) | (high > bounds[1]), refuse))

@@ -1,11 +1,17 @@
 """DeepFool with one forward pass for all rivals of a step."""
 
+from typing import Any
+
 import torch
+from foolbox.attacks import L2DeepFoolAttack, LinfDeepFoolAttack
+from foolbox.criteria import Misclassification
 from foolbox.models import Model
 from torch import Tensor
 
+from captum_alignment._core._foolbox import class_to_leave, score_function, subset
 from captum_alignment._core._inputs import check_count, dual, per_sample
-from captum_alignment.robust._attack import UntargetedAttack
+from captum_alignment._core._questions import together
+from captum_alignment.robust._attack import Rounding, UntargetedAttack
 from captum_alignment.robust._nearest_boundary import NearestBoundary, Samples, Slopes
 
 #: Features of the samples that go together on a CPU. Larger batches of large images are no faster per sample there,
@@ -29,7 +35,8 @@ class DeepFool(UntargetedAttack):
     of the network), longer than its own there. In the first step, which has seen least, one backward pass over a
     mixture of all skipped rivals looks for a longer gradient; where there may be one, and for inputs of fewer than
     10,000 features, all are measured. None of this is a bound: a network whose gradients grow faster, or hide each
-    other in the mixture, may lead elsewhere. A sample whose gradient is not finite stays where it is.
+    other in the mixture, may lead elsewhere. A sample whose gradient is not finite stays where it is. In half precision
+    scores tie, and the steps of some samples go to and fro between two values: Foolbox's own attack is tried on those.
 
     Args:
         norm: 2 or inf.
@@ -62,33 +69,46 @@ class DeepFool(UntargetedAttack):
     def find(self, model: Model, x: Tensor, labels: Tensor) -> Tensor:
         x = x.clone()
         group = max(1, _GROUP_FEATURES // x[0].numel()) if x.device.type == "cpu" else len(x)
-        for index in torch.arange(len(x), device=x.device).split(group):
-            self._move(model, x, labels, index)
+        with together():
+            for index in torch.arange(len(x), device=x.device).split(group):
+                self._move(model, x, labels, index)
         return x
+
+    def rescue(self, model: Model, x: Tensor, found: Tensor, criterion: Any, dtype: torch.dtype) -> Tensor:
+        labels = class_to_leave(criterion)
+        with torch.no_grad():
+            index = (score_function(model)(found).argmax(1) == labels).nonzero().flatten()
+        if not len(index):
+            return found
+        part = model.inner if isinstance(model, Rounding) else subset(model, index)
+        peer = L2DeepFoolAttack if self.norm == 2 else LinfDeepFoolAttack
+        options = {"steps": self.steps, "candidates": self.candidates, "overshoot": self.overshoot, "loss": "logits"}
+        points = peer(**options).run(part, x[index].to(dtype), Misclassification(labels[index])).to(found)
+        finite = points.flatten(1).isfinite().all(1)
+        found[index[finite]] = points[finite]
+        return found
 
     def _move(self, model: Model, x: Tensor, labels: Tensor, index: Tensor) -> None:
         """Moves the samples ``index`` of ``x`` in place."""
-        together = len(index) if x[0].numel() < _SMALL_FEATURES else 1
+        most = len(index) if x[0].numel() < _SMALL_FEATURES else 1
         samples: Samples | None = None
         for _ in range(self.steps):
             slopes, first = Slopes(model, x, index), samples is None
             samples = samples or self._begin(x[index], labels[index], index, slopes.scores)
-            going = (slopes.scores.argmax(1) == labels[index]).nonzero().flatten()
+            # Where a gradient is not finite, a sample stays for good.
+            going = ((slopes.scores.argmax(1) == labels[index]) & samples.reach.isfinite()).nonzero().flatten()
             if len(going) < len(index):
                 samples = samples.take(going)
                 slopes.keep(going)
             if not len(going):
                 break
-            samples, distance = NearestBoundary(slopes, samples, dual(self.norm), together=together, first=first).find()
+            samples, distance = NearestBoundary(slopes, samples, dual(self.norm), together=most, first=first).find()
             del slopes  # and its graph, before there is another
             samples = self._step(samples, distance)
-            finite = (samples.reach + distance).isfinite()
-            if not finite.all():  # where a gradient is not finite, a sample stays for good
-                samples = samples.take(finite.nonzero().flatten())
+            samples = samples._replace(reach=samples.reach + 0 * distance)  # not finite where the distance is not
             index = samples.place
-            if not len(index):
-                break
-            x[index] = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
+            ahead = (samples.start + (1 + self.overshoot) * samples.total).clamp(*model.bounds)
+            x[index] = torch.where(per_sample(samples.reach.isfinite(), x), ahead, x[index])
 
     def _begin(self, x: Tensor, labels: Tensor, index: Tensor, scores: Tensor) -> Samples:
         own_first = scores.scatter(1, labels.unsqueeze(1), torch.inf)  # also where it shares the highest score

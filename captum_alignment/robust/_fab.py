@@ -1,5 +1,7 @@
 """Fast adaptive boundary attack (Croce & Hein, ICML 2020), toward one rival and as a Foolbox attack."""
 
+import math
+
 import torch
 from foolbox.models import Model
 from torch import Tensor
@@ -24,7 +26,7 @@ class FAB(UntargetedAttack):
     point is tested, and linearized if it fails, in one go.
 
     Args:
-        norm: 2 or inf.
+        norm: 1, 2 or inf.
         rivals: so many of the most likely other classes are tried one after the other (the targeted form).
         steps: for each rival.
 
@@ -41,6 +43,8 @@ class FAB(UntargetedAttack):
     >>> adversarials.shape, success.shape
     (torch.Size([5, 4]), torch.Size([5]))
     """
+
+    norms = (1, 2, math.inf)
 
     def __init__(self, *, norm: float = 2, rivals: int = 3, steps: int = 40) -> None:
         super().__init__(norm=norm)

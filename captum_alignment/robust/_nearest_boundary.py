@@ -60,7 +60,10 @@ class NearestBoundary:
         self._length = torch.zeros_like(self._gaps)  # of the gradients of those asked
         self._distance = torch.full_like(self._gaps, torch.inf)
         self._best, self._nearest = torch.full_like(samples.reach, torch.inf), samples.nearest
-        self._direction, self._reach = samples.direction.clone(), samples.reach
+        self._reach = samples.reach
+        # All gradients that were asked, and the row of each.
+        self._gradients: list[Tensor] = []
+        self._row, self._asked = torch.zeros_like(samples.classes[:, 1:]), 0
         few = samples.direction[0].numel() < _FEW_FEATURES
         self._factor = torch.full_like(self._reach, torch.inf if first and few else _REACH)
         self._screening = first and not few
@@ -75,11 +78,13 @@ class NearestBoundary:
         while len((asked := self._promising((1 + _SAME) * known))[0]):
             self._ask(*asked)
         lengths = torch.where(self._length > 0, self._length, known)
-        found = samples._replace(nearest=self._nearest, direction=self._direction, lengths=lengths, reach=self._reach)
+        row = self._row.gather(1, self._nearest.unsqueeze(1)).squeeze(1)
+        direction = torch.cat(self._gradients)[row]
+        found = samples._replace(nearest=self._nearest, direction=direction, lengths=lengths, reach=self._reach)
         return found, self._best
 
-    def _promising(self, limits: Tensor) -> tuple[Tensor, Tensor]:
-        """What to ask next: samples (m,), in order and perhaps repeated, and one rival or `_MIXTURE` (m,) for each.
+    def _promising(self, limits: Tensor) -> tuple[Tensor, Tensor, bool]:
+        """What to ask next: samples (m,), in order, one rival or `_MIXTURE` (m,) for each; whether samples repeat.
 
         A rival is asked if it would be nearest with the longest gradient that is expected of it: the smaller of its
         limit (n, C - 1) and of factor times the longest that the sample has seen.
@@ -88,21 +93,25 @@ class NearestBoundary:
         most = (self._factor * self._reach.clamp_min(info.tiny)).clamp_max(info.max)
         promise = self._rest / torch.minimum(limits, most.unsqueeze(1))
         asks = promise < self._best.unsqueeze(1)
-        sample, rival = asks.nonzero(as_tuple=True)
-        if len(sample) > self._together or self._screening:
+        if self._screening:
             some = asks.any(1)
             sample = (some | (self._unsure & self._rest.isfinite().any(1))).nonzero().flatten()
-            rival = torch.where(some, promise.argmin(1), _MIXTURE)[sample]
-        return sample, rival
+            return sample, torch.where(some, promise.argmin(1), _MIXTURE)[sample], False
+        host = asks.cpu()  # so that an accelerator is waited for once
+        sample, rival = host.nonzero(as_tuple=True)
+        if len(sample) > self._together:
+            sample = host.any(1).nonzero().flatten().to(asks.device)
+            return sample, promise.argmin(1)[sample], False
+        return sample.to(asks.device), rival.to(asks.device), bool((sample.diff() == 0).any())
 
-    def _ask(self, sample: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
+    def _ask(self, sample: Tensor, rival: Tensor, repeated: bool = False) -> tuple[Tensor, Tensor]:
         """Measures what `_promising` found. The gradients (m, ...) and their lengths, without those of mixtures."""
         weights = self._gaps.new_zeros(len(sample), self._gaps.shape[1] + 1)
         weights.scatter_(1, rival.unsqueeze(1) + 1, 1)[:, 0] = -1
         mixes = rival == _MIXTURE
         if self._screening:
             weights[mixes] = self._mixture(sample[mixes])
-        gradient = self._slopes(sample, self._samples.classes[sample], weights)
+        gradient = self._slopes(sample, self._samples.classes[sample], weights, repeated=repeated)
         length = per_sample_norm((gradient,), self._order).to(self._gaps.dtype)
         if self._screening:
             self._screen(sample[mixes], length[mixes])
@@ -110,8 +119,9 @@ class NearestBoundary:
         self._length[sample, rival], self._rest[sample, rival] = length, torch.inf
         self._distance[sample, rival] = self._gaps[sample, rival] / (length + 1e-8)
         self._best, self._nearest = self._distance.min(1)
-        won = self._nearest[sample] == rival
-        self._direction[sample[won]] = gradient[won]
+        self._row[sample, rival] = torch.arange(self._asked, self._asked + len(sample), device=sample.device)
+        self._asked += len(sample)
+        self._gradients.append(gradient)
         self._reach = torch.maximum(self._reach, self._length.amax(1))
         return gradient, length
 
@@ -148,14 +158,13 @@ class Slopes:
         """Forgets the samples but ``index``."""
         self._place, self._row, self.scores = self._place[index], self._row[index], self.scores[index]
 
-    def __call__(self, sample: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+    def __call__(self, sample: Tensor, classes: Tensor, weights: Tensor, *, repeated: bool) -> Tensor:
         """Gradients of <weights, scores of classes>, both (m, C), at m samples, in order and perhaps repeated.
 
         Only those of the last call: who once had nothing to ask is no longer in the graph.
         """
         self._idle += len(self._graph.scores) - len(sample)
         row = self._row[sample]
-        repeated = bool((row.diff() <= 0).any())
         if repeated or self._idle >= len(sample):  # as much as a forward pass over these alone
             del self._graph  # before the next is there
             self._graph, self._idle = _graph(self._model, self._x, self._place[sample]), 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import torch
 from torch import Tensor
 
-from captum_alignment._core._inputs import InputsT, to_dataframe
+from captum_alignment._core._inputs import InputsT, to_dataframe, widest_dtype
 from captum_alignment._core._scores import as_target
 from captum_alignment._core._statistics import describe
 
@@ -52,7 +52,8 @@ class AdversarialDistance(Generic[InputsT]):
         """The share of samples (E,) whose class withstands every perturbation found up to each epsilon.
 
         A sample counts at epsilon if its nearest adversarial is farther than that. One without an adversarial has no
-        answer and does not count, at any epsilon: a model that hides its gradients is not robust.
+        answer and does not count, at any epsilon: a model that hides its gradients is not robust. One that was found in
+        spite of a ``reason`` counts as far as it was found, which may be far too large: the share is an upper bound.
 
         Args:
             epsilons: numbers that are not negative, in the norm and the units of ``distance``.
@@ -68,7 +69,7 @@ class AdversarialDistance(Generic[InputsT]):
         counts = self.distance.isfinite()
         if (classes := as_target(labels, len(self.distance))) is not None:
             counts = counts & (self.target == classes.to(self.target.device))
-        return ((self.distance > limits.unsqueeze(1)) & counts).double().mean(1)
+        return ((self.distance > limits.unsqueeze(1)) & counts).to(widest_dtype(counts.device)).mean(1)
 
     def optimality_gap(self) -> dict[str, Tensor]:
         """{name: (N,)} each attack's distance over the smallest known: 1 is the best, inf a failure, NaN not run."""

@@ -1,5 +1,6 @@
-"""A search for the nearest adversarial among the nearest rivals, from the input and from far away."""
+"""A search for the nearest adversarial among the nearest rivals, from the input, from far away and from itself."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,6 @@ from captum_alignment.robust._starts import around, starts
 
 #: So many more rivals are linearized than get a short run: the nearest boundary need not be a likely class's.
 _MORE = 2
-#: A rival whose short run ends within this factor of the shortest contends.
-_CONTENDS = 1.05
 #: The nearest point of all is polished by so many projections, with little retreat between them.
 _POLISH, _POLISH_RETREAT = 4, 0.05
 #: Samples without any adversarial get this many further starts.
@@ -29,24 +28,22 @@ class RivalSearch(UntargetedAttack):
     """Minimum-norm attack that combines descents toward one rival at a time.
 
     The rivals with the nearest linearized boundaries get short runs from the input along the mean of the boundaries'
-    planes, those whose runs end nearest a long one. That is the way on natural networks. On adversarially trained and
-    certified ones gradients near the input lead into the wrong valley: so `FAB` comes back to the most likely rivals'
-    boundaries from far away, first from near the middle of the bounds, then from noise. Long runs from around the input
-    may find another valley yet. The nearest point found is polished. Samples on which nothing succeeds (flat around the
-    input) get more starts.
+    planes. That is the way on natural networks. On adversarially trained and certified ones gradients near the input
+    lead into the wrong valley: so `FAB` comes back to the most likely rivals' boundaries from far away, first from near
+    the middle of the bounds, then from noise. Hops from around and beyond the nearest point so far look for a nearer
+    one. The nearest of all is polished. Samples on which nothing succeeds (flat around the input) get more starts.
 
     In Foolbox the criterion may be `Misclassification`, or `TargetedMisclassification` for the nearest image of a given
     class, which is then the only rival.
 
     Args:
-        norm: 2 or inf.
+        norm: 1, 2 or inf.
         rivals: at most how many rivals get a short run.
         reach: a rival gets one only if its linearized boundary is nearer than the nearest adversarial times this.
-        contenders: at most how many rivals get a long run; 0 for none.
         likely: at most how many rivals get a run from each start that is not the input.
         starts: how many starts of `FAB` far away from the input.
-        around: how many starts around the input of another long run, at twice the distance found so far.
-        short, long, projections: steps of a short run, of a long run, and of `FAB`.
+        hops: how many more runs to the nearest point's rival, from points around it and beyond it in turns.
+        short, projections, hop: steps of a short run, of `FAB`, and of a hop.
 
     Raises:
         ValueError: another norm, numbers of runs or steps that are not positive, a reach below 1; at run time another
@@ -60,32 +57,32 @@ class RivalSearch(UntargetedAttack):
     (torch.Size([5, 4]), torch.Size([5]))
     """
 
+    norms = (1, 2, math.inf)
+
     def __init__(
         self,
         *,
         norm: float = 2,
         rivals: int = 4,
         reach: float = 1.15,
-        contenders: int = 0,
         likely: int = 2,
         starts: int = 1,
-        around: int = 0,
+        hops: int = 0,
         short: int = 12,
-        long: int = 36,
         projections: int = 30,
+        hop: int = 24,
     ) -> None:
         super().__init__(norm=norm)
         self.rivals = check_count("rivals", rivals)
         if isinstance(reach, bool) or not isinstance(reach, int | float) or not reach >= 1:
             raise ValueError(f"reach: got {reach!r}, expected a number of at least 1")
         self.reach = reach
-        self.contenders = check_count("contenders", contenders, 0)
         self.likely = check_count("likely", likely)
         self.starts = check_count("starts", starts, 0)
-        self.around = check_count("around", around, 0)
+        self.hops = check_count("hops", hops, 0)
         self.short = check_count("short", short)
-        self.long = check_count("long", long)
         self.projections = check_count("projections", projections)
+        self.hop = check_count("hop", hop)
 
     def search(self, model: Model, x: Tensor, criterion: Any) -> Tensor:
         goal = class_to_reach(criterion)
@@ -99,24 +96,18 @@ class RivalSearch(UntargetedAttack):
         done, classes, linear = _linearized(model, x, labels, goal, self.norm, count)
         runs = _Runs(model, x, labels, self.norm, done)
         near = linear.argsort(dim=1, stable=True)[:, : self.rivals]
-        short = torch.full_like(linear, torch.inf)
         for column in near.unbind(1):
             close = _column(linear, column) < self.reach * runs.length
-            lengths = runs.run(mean_plane, close, _column(classes, column), steps=self.short)
-            short.scatter_(1, column.unsqueeze(1), lengths.unsqueeze(1))
-        shortest, order = short.sort(dim=1, stable=True)
-        for length, column in zip(shortest.unbind(1)[: self.contenders], order.unbind(1), strict=False):
-            runs.run(mean_plane, length < _CONTENDS * shortest[:, 0], _column(classes, column), steps=self.long)
+            runs.run(mean_plane, close, _column(classes, column), steps=self.short)
         away = starts(x, model.bounds)
         for number, start in zip(range(self.starts + _LAST_STARTS), away, strict=False):
             where = runs.length > 0 if number < self.starts else runs.length.isinf()
             for rival in classes[:, : self.likely].unbind(1):
                 runs.run(fab, where, rival, start=start, steps=self.projections)
         found = runs.length.isfinite()
-        for seed in range(self.around):
-            start = around(x, torch.where(found, runs.length, 0), self.norm, seed).clamp(*model.bounds)
-            for column in order.unbind(1)[: self.contenders]:
-                runs.run(mean_plane, found, _column(classes, column), start=start, steps=self.long)
+        for number in range(self.hops):
+            start = around(x, runs.points, self.norm, number).clamp(*model.bounds)
+            runs.run(mean_plane, found, runs.rival, start=start, steps=self.hop)
         runs.run(fab, found, runs.rival, start=runs.points, steps=_POLISH, retreat=_POLISH_RETREAT)
         return runs.points
 
@@ -140,20 +131,19 @@ class _Runs:
         *,
         start: Tensor | None = None,
         **options: Any,
-    ) -> Tensor:
-        """Lengths (N,) of runs of the samples ``where`` to ``rival`` (N,); inf where there was none or no success."""
-        lengths, index = torch.full_like(self.length, torch.inf), (where & (self.length > 0)).nonzero().flatten()
+    ) -> None:
+        """Runs the samples ``where`` (N,) to ``rival`` (N,)."""
+        index = (where & (self.length > 0)).nonzero().flatten()
         if not len(index):
-            return lengths
+            return
         model, x = subset(self.model, index), self.x[index]
         labels = None if self.labels is None else self.labels[index]
         if start is not None:
             start = start[index]
             options["start"] = model.allowed(start) if isinstance(model, ScoresModel) else start
-        lengths[index], points = descent(model, x, labels, rival[index], norm=self.norm, **options)
-        self.rival = torch.where(lengths < self.length, rival, self.rival)
-        self.length[index], self.points[index] = nearer(lengths[index], points, self.length[index], self.points[index])
-        return lengths
+        length, points = descent(model, x, labels, rival[index], norm=self.norm, **options)
+        self.rival[index] = torch.where(length < self.length[index], rival[index], self.rival[index])
+        self.length[index], self.points[index] = nearer(length, points, self.length[index], self.points[index])
 
 
 def _linearized(

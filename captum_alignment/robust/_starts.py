@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from captum_alignment._core._inputs import per_sample
+from captum_alignment._core._inputs import per_sample, per_sample_norm
 
 #: Share of the way from the input to the middle of the box, or to an image of noise.
 _WAY = 0.7
-#: Distance of a start around the input, as a multiple of the nearest adversarial's.
-_AROUND = 2.0
+#: Starts around and beyond the nearest point: its share of the way, and the noise, both relative to its distance. The
+#: first find other valleys on adversarially trained and certified networks, the second on natural ones.
+_HOPS = ((1.0, 2.0), (3.0, 1.0))
 
 
 def starts(x: Tensor, bounds: tuple[float, float]) -> Iterator[Tensor]:
@@ -30,18 +31,20 @@ def starts(x: Tensor, bounds: tuple[float, float]) -> Iterator[Tensor]:
         yield torch.lerp(x, low + (high - low) * noise, _WAY)
 
 
-def around(x: Tensor, length: Tensor, norm: float, seed: int) -> Tensor:
-    """Points at `_AROUND` times the ``length`` (N,) from every sample, in a random direction that is the same for all.
+def around(x: Tensor, nearest: Tensor, norm: float, number: int) -> Tensor:
+    """Where hop ``number`` starts: around or beyond the ``nearest`` points, by noise that is the same for all samples.
 
-    Where the gradient at the input leads into one valley, here it may lead into the next.
+    Where the gradient on the way from the input leads into one valley, here it may lead into the next.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(number)
     noise = torch.randn(x.shape[1:], generator=generator, dtype=torch.float64)
-    if norm == 2:
-        noise = noise / noise.norm()
+    if norm != math.inf:
+        noise = noise / noise.norm(norm)
     else:
         noise = noise.sign() * torch.rand(x.shape[1:], generator=generator, dtype=torch.float64)
-    return x + _AROUND * per_sample(length, x) * noise.to(x)
+    way, spread = _HOPS[number % len(_HOPS)]
+    away = nearest - x
+    return x + way * away + spread * per_sample(per_sample_norm((away,), norm).to(x.dtype), x) * noise.to(x)
 
 
 def box(x: Tensor, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]:

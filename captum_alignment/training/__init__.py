@@ -46,6 +46,7 @@ penalty                   regularizer                   keeps small
 `RegularizationCallback` and `SkorchRegularization` take any of them; tokens are penalised through `LayerInputs`, or in
 Lightning through ``layer="embedding"``. Adversarial training (`adversarial_examples`,
 `AdversarialTraining`) and defensive distillation (`distillation_loss`, `Distillation`) need no second derivative.
+`EvaluationCallback` logs alignment and robustness in Lightning.
 """
 
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ from captum_alignment.training._perceptual import (
     EdgeAlignment,
     PerceptualAlignment,
     class_gradients_penalty,
+    edge_maps,
     edge_penalty,
 )
 from captum_alignment.training._regularizers import LocalLipschitz, Regularizer
@@ -74,6 +76,7 @@ from captum_alignment.training._weights import WeightSweep, suggest_weights
 
 if TYPE_CHECKING:
     from captum_alignment.training._adversarial_callback import AdversarialTraining
+    from captum_alignment.training._evaluation_callback import EvaluationCallback
     from captum_alignment.training._lightning import RegularizationCallback
     from captum_alignment.training._lipschitz_callback import LipschitzRegularization
     from captum_alignment.training._skorch import SkorchAdversarialTraining, SkorchRegularization
@@ -84,6 +87,7 @@ __all__ = [
     "AlignmentRegularizer",
     "Distillation",
     "EdgeAlignment",
+    "EvaluationCallback",
     "Explainer",
     "ExplainerTraining",
     "InterpretationRegularizer",
@@ -106,6 +110,7 @@ __all__ = [
     "alignment_penalty",
     "class_gradients_penalty",
     "distillation_loss",
+    "edge_maps",
     "edge_penalty",
     "explainer_loss",
     "input_gradient_penalty",
@@ -125,12 +130,14 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_adversarial_callback": ["AdversarialTraining"],
+        "_evaluation_callback": ["EvaluationCallback"],
         "_lightning": ["RegularizationCallback"],
         "_lipschitz_callback": ["LipschitzRegularization"],
         "_skorch": ["SkorchAdversarialTraining", "SkorchRegularization"],
     },
     needs={
         "_adversarial_callback": "study",
+        "_evaluation_callback": "study",
         "_lightning": "study",
         "_lipschitz_callback": "study",
         "_skorch": "skorch",

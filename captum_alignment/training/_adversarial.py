@@ -100,7 +100,7 @@ def adversarial_examples(
         step_size: the length of a step in the norm of the ball; None is 2.5 epsilon / steps.
         random_start: begin at a random point of the ball.
         bounds: the least and greatest values of an input, each a number or, for images that were normalised channel by
-            channel, a sequence of one for each channel: ``((0 - mean) / std, (1 - mean) / std)``.
+            channel, a sequence of one for each channel, (C,) or (C, 1, 1): ``((0 - mean) / std, (1 - mean) / std)``.
         generator: where the random start comes from. None is a fixed seed, the same in every call; in a training loop
             pass one that you keep, so that starts differ from step to step.
 
@@ -192,6 +192,7 @@ def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: floa
 def _limits(bounds: ChannelBounds, inputs: Tensors) -> tuple[Tensor, Tensor]:
     """Both bounds, shaped to broadcast against an input; a `ValueError` unless they ascend and hold all ``inputs``."""
     low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in bounds)
+    low, high = (limit.flatten() if limit.shape[1:].numel() == 1 < limit.ndim else limit for limit in (low, high))
     if not bool((low < high).all()):
         raise ValueError(f"bounds: got {bounds!r}, expected two ascending numbers, or such of each channel")
     if low.ndim or high.ndim:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from captum_alignment._core._gradients import graph_nodes
 from captum_alignment.training._forward import modules_of
 
 _SHARDED = ("FSDPModule", "FullyShardedDataParallel")
@@ -53,12 +54,16 @@ def check_reduced(term: Tensor, model: Any) -> None:
     reducer: Any = ddp.reducer
     in_sync = ddp.require_backward_grad_sync  # False inside no_sync()
     first = _before_first_average(ddp)
+    leaves = [node.variable for node in graph_nodes((term,)) if hasattr(node, "variable")] if first else []
+    untouched = [leaf for leaf in leaves if leaf.grad is None]
 
     def at_start(_gradient: Tensor) -> None:
         before, expected = reducer.get_backward_stats(), in_sync and ddp.require_backward_grad_sync
+        # What the term depends on has to wait for it, so a gradient that is there now is of an earlier backward pass.
+        taken = any(leaf.grad is not None for leaf in untouched)
 
         def at_end() -> None:
-            averaged = reducer.get_backward_stats() != before or _before_first_average(ddp) != first
+            averaged = reducer.get_backward_stats() != before or (_before_first_average(ddp) != first and not taken)
             if expected and not averaged:
                 raise ValueError(
                     "model: DistributedDataParallel has not averaged the gradients, because its own forward pass is no "

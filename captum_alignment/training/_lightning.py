@@ -51,7 +51,7 @@ class RegularizationCallback(Callback):
             ``lambda batch: (batch[1] != -100).sum()``. Under manual optimization a loss that the module divides by k to
             accumulate gradients has k times the count; the term is not divided, unless ``schedule`` does.
         check: before the first step, compare the input gradients of half a batch with those of the whole, which runs
-            `training_step` three times more and puts back what the module held. False where that cannot be, or where
+            `training_step` four times more and puts back what the module held. False where that cannot be, or where
             the loss of one sample is meant to depend on the others.
         layer: of a shared forward, the name of a submodule whose output (N, ...) stands for the inputs, e.g.
             ``"net.embedding"`` for tokens, which have no gradient. Outputs of several runs count as one vector.

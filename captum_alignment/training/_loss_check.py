@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from captum_alignment._core._inputs import flatten
+from captum_alignment._core._inputs import flatten, widest_dtype
 from captum_alignment.training._batch import Unpack, unpacked
 from captum_alignment.training._forward import kept_buffers, twice_differentiable
 from captum_alignment.training._graph import loss_gradients
@@ -58,19 +58,21 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
         return False
     tolerance = _HALVES if tensors[0].dtype in (torch.float16, torch.bfloat16) else _TOLERANCE
 
-    def gradients(size: int, seed: int) -> Tensor | None:
+    def gradients(rows: Tensor, seed: int = 0) -> Tensor | None:
         with _rehearsal(trainer, module, seed):
-            part = apply_to_collection(batch, Tensor, lambda t: _rows(t, size, n))
+            part = apply_to_collection(batch, Tensor, lambda t: _rows(t, rows, n))
             with watched(module, part, asked.unpack, asked.layer) as points:
                 loss = _loss(asked, module, part, batch_idx)
                 if loss is None:
                     return None
                 with way_out_named():
                     found = loss_gradients(loss, tuple(points), count=count_of(asked.reduction, part))
-        return flatten(tuple(g.detach() for g in found), torch.float64)[:half]
+        return flatten(tuple(g.detach() for g in found), widest_dtype(found[0].device))[:half]
 
     try:
-        whole, again, of_half = gradients(n, 0), gradients(n, 1), gradients(half, 0)
+        order = torch.arange(n)
+        # Copies are other company with the same chance: what a sample draws in half a batch is not that of the whole.
+        runs = [gradients(order), gradients(order, 1), gradients(order[:half]), gradients(order % half)]
     except _NotRun as error:
         warnings.warn(
             f"{asked.name}: training_step does not run on half a batch ({error}), so nobody has checked that its loss "
@@ -78,11 +80,14 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
             stacklevel=2,
         )
         return True
-    if whole is None or again is None or of_half is None or not (whole + again).isfinite().all():
-        return False
+    found = [run for run in runs if run is not None and run.isfinite().all()]
+    if len(found) < len(runs) or not any(run.any() for run in found):
+        return False  # e.g. without any label in the half
+    whole, again, of_half, beside_copies = found
     ratio = float(whole.norm() / of_half.norm())
     random_step = bool((whole - again).norm() > tolerance * whole.norm())
-    parallel = random_step or bool((whole - ratio * of_half).norm() <= tolerance * whole.norm())
+    other = beside_copies if random_step else of_half
+    parallel = bool((whole - whole.norm() / other.norm() * other).norm() <= tolerance * whole.norm())
     seen = (
         f"reduction: got {asked.reduction!r}, but {half} of {n} samples have other input gradients in the whole batch "
         f"than by themselves, {ratio:.3g} times as large"
@@ -105,9 +110,9 @@ def check_loss(asked: Asked, trainer: Trainer, module: LightningModule, batch: A
     return True
 
 
-def _rows(tensor: Tensor, size: int, n: int) -> Tensor:
+def _rows(tensor: Tensor, rows: Tensor, n: int) -> Tensor:
     per_sample = tensor.ndim > 0 and len(tensor) == n
-    return (tensor[:size] if per_sample else tensor).detach().clone()
+    return (tensor[rows.to(tensor.device)] if per_sample else tensor).detach().clone()
 
 
 @contextmanager

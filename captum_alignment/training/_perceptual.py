@@ -82,8 +82,32 @@ class PerceptualAlignment(Regularizer):
         return _class_gradients(graph, tuple(directions))
 
 
+def edge_maps(images: Tensor) -> Tensor:
+    """The length of each channel's gradient by Sobel's filters, images continued by their border.
+
+    A baseline that knows no network, beside saliency maps (Hooker et al. 2019) or in `InterpretationRegularizer`.
+
+    Args:
+        images: (N, C, H, W), floating.
+
+    Returns:
+        (N, C, H, W), in the unit of the images.
+
+    Raises:
+        TypeError, ValueError: not such a tensor.
+
+    >>> edge_maps(torch.ones(2, 3, 4, 4)).sum()
+    tensor(0.)
+    """
+    images = as_images(as_tensors(images, "images"), "images")
+    difference = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    kernels = torch.stack([difference, difference.T]).unsqueeze(1)
+    channels = F.pad(images.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(channels, kernels).norm(dim=1).reshape(images.shape)
+
+
 def edge_penalty(scores: Tensor, inputs: TensorOrTuple, target: Any, *, of: Of = "loss") -> Tensor:
-    """1 - cos(|g|, E) of each image, g = ∇ₓ q(x) and E its edges, on the graph that made ``scores`` from ``inputs``.
+    """1 - cos(|g|, E) of each image, g = ∇ₓ q(x), E its `edge_maps`, on the graph that made ``scores`` from ``inputs``.
 
     Args:
         scores: (N, K) scores computed from ``inputs``; (N,) or (N, 1) is the logit of the positive class 1.
@@ -139,14 +163,6 @@ class EdgeAlignment(Regularizer):
         return _edges(graph, target, self.of)
 
 
-def edges(images: Tensor) -> Tensor:
-    """The magnitude of each channel's Sobel gradient, images (N, C, H, W) continued by their margin."""
-    smooth, slope = images.new_tensor([1.0, 2.0, 1.0]), images.new_tensor([-1.0, 0.0, 1.0])
-    kernels = torch.stack([smooth[:, None] * slope, slope[:, None] * smooth]).unsqueeze(1)
-    channels = F.pad(images.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(channels, kernels).norm(dim=1).reshape(images.shape)
-
-
 def _class_gradients(graph: Graph, directions: Tensors) -> Tensor:
     n, k = graph.scores.shape
     got, expected = [tuple(d.shape) for d in directions], [(n, k, *x.shape[1:]) for x in graph.inputs]
@@ -163,4 +179,4 @@ def _class_gradients(graph: Graph, directions: Tensors) -> Tensor:
 def _edges(graph: Graph, target: Any, of: Of) -> Tensor:
     images = as_images(graph.inputs).detach()
     gradient = graph.gradient(quantity_of(of, graph.scores, target))
-    return 1 - cosine((edges(images).to(gradient[0]),), tuple(g.abs() for g in gradient))
+    return 1 - cosine((edge_maps(images).to(gradient[0]),), tuple(g.abs() for g in gradient))

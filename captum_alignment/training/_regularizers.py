@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, as_tensors, check_norm, per_sample_norm
 from captum_alignment._core._model import is_quantised, no_gradient
+from captum_alignment._core._questions import together
 from captum_alignment.training._differences import DifferenceGraph
 from captum_alignment.training._distributed import check_reduced, unwrapped
 from captum_alignment.training._forward import kept_buffers, scores_of, twice_differentiable
@@ -86,6 +87,7 @@ class Regularizer(ABC):
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
+            stack.enter_context(together())
             leaves = tuple(x.detach().requires_grad_() for x in for_autograd(given))
             graph = self._graph(inner, leaves)
             # Gradients are taken outside autocast: https://pytorch.org/docs/stable/notes/amp_examples.html

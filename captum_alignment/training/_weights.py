@@ -96,6 +96,9 @@ def suggest_weights(
     """
     check_count("steps", steps)
     check_norm(norm)
+    if not isinstance(held_out, (tuple, list)):
+        kind = type(held_out).__name__
+        raise TypeError(f"held_out: got {kind}, expected a pair (inputs, target), such as one batch of a loader")
     one = (regularizer or LocalLipschitz(1.0)).replaced(weight=1.0)
     factors = [check_factor(factor, "relative") for factor in relative]
 
@@ -190,5 +193,5 @@ def _measure(model: nn.Module, inputs: Tensors, target: Any, norm: float) -> tup
         gradient = graph.gradient(graph.one_hot(predicted))
         alignment = per_sample_dot(tuple(x.detach() for x in graph.inputs), unit(gradient, dual(norm))).abs()
         robustness = nearest_rival(graph, predicted, norm, None, None).distance
-    accuracy = (predicted == labels).double().mean()
+    accuracy = (predicted == labels).cpu().double().mean()
     return float(accuracy), float(robustness.median()), float(alignment.median())

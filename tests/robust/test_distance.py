@@ -43,12 +43,13 @@ def test_affine_scores_reach_the_linearized_robustness(norm):
     assert (result.distance >= rho * (1 - 1e-9)).all()  # an upper bound of the true distance
     excess = result.distance / rho - 1
     assert excess.median() < 1e-3
-    assert norm == 1 or excess.max() < 0.03  # FMN and EAD miss a boundary now and then
+    assert excess.max() < 0.03
     check(net, x, result, norm, WIDE)
 
 
-@pytest.mark.parametrize("attacks", ["fast", "paper"])
-@pytest.mark.parametrize("norm", [2, math.inf])
+@pytest.mark.parametrize(
+    ("attacks", "norm"), [("fast", 1), ("fast", 2), ("fast", math.inf), ("paper", 2), ("paper", math.inf)]
+)
 def test_portfolios_keep_their_promises(attacks, norm):
     net, x = cnn(dtype=torch.float32), images(4, torch.float32)
     before = snapshot(net)

@@ -71,8 +71,8 @@ def test_comes_nearer_than_ddn_on_robust_nets(zoo, mnist):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="norm: got 1"):
-        FAB(norm=1)
+    with pytest.raises(ValueError, match="norm: got 0, expected 1, 2 or inf"):
+        FAB(norm=0)
     for name in ("rivals", "steps"):
         with pytest.raises(ValueError, match=f"{name}: got 0"):
             FAB(**{name: 0})

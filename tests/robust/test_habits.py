@@ -143,3 +143,13 @@ def test_deepfool_succeeds_wherever_foolbox_s_does(norm, dtype, make_model):
     peers &= points.flatten(1).isfinite().all(1)  # to Foolbox an image of NaN is a success
     assert ours[peers].all()
     assert peers.any()
+
+
+def test_deepfool_leaves_no_ties_of_halves_that_foolbox_s_does():
+    torch.manual_seed(4)
+    net, x = mlp(k=6, dtype=torch.bfloat16), torch.rand(200, 6, dtype=torch.float64).to(torch.bfloat16)
+    model, labels = foolbox.PyTorchModel(net, bounds=(-3, 4), device="cpu"), net(x).argmax(1)
+    points, _, peers = fb.LinfDeepFoolAttack(loss="logits")(model, x, labels, epsilons=None)
+    peers &= points.flatten(1).isfinite().all(1)
+    assert DeepFool(norm=math.inf)(model, x, labels, epsilons=None)[2][peers].all()
+    assert peers.sum() > 100

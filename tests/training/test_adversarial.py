@@ -1,5 +1,7 @@
 """Adversarial examples against plain Foolbox and loops written by hand; the Lightning callback against such a loop."""
 
+from typing import Any
+
 import foolbox
 import pytest
 import torch
@@ -186,6 +188,9 @@ def test_bounds_of_each_channel(attack):
         assert pixels.max() <= 1 + 1e-6
         assert (pixels < 1e-6).any()
         assert (pixels > 1 - 1e-6).any()
+        column = (low.view(3, 1, 1), high.view(3, 1, 1))
+        options: dict[str, Any] = {"attack": attack, "epsilon": 4.0, "steps": 5, "random_start": random_start}
+        assert adversarial_examples(net, images, 0, bounds=column, **options).equal(found)
     with pytest.raises(ValueError, match="bounds: got"):
         adversarial_examples(net, images, 0, attack=attack, epsilon=1.0, bounds=(low[:2], high[:2]))
     with pytest.raises(ValueError, match="inputs: lie in"):

@@ -10,6 +10,8 @@ import torch
 from torch import distributed
 from torch.nn import functional as F
 
+from captum_alignment import linear_analysis
+from captum_alignment.metrics import median_interval
 from tests.training.two_processes import REGULARIZERS, data, gradients, net
 
 pytestmark = pytest.mark.skipif(
@@ -82,6 +84,14 @@ def test_sharded_models_take_finite_differences(results):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
+def test_a_metric_counts_the_samples_of_every_process(results):
+    whole = linear_analysis(net(), data()[0])
+    for result in results:
+        for name in ("alignment", "linearized_robustness"):
+            found = [float(result["metric"][name + ending]) for ending in ("", "_low", "_high")]
+            assert found == pytest.approx(median_interval(getattr(whole, name)), rel=1e-6)
+
+
 NOT_AVERAGED = "DistributedDataParallel has not averaged the gradients"
 STATIC = "DistributedDataParallel(static_graph=True) takes the inner gradient"
 
@@ -92,7 +102,10 @@ STATIC = "DistributedDataParallel(static_graph=True) takes the inner gradient"
         ("term alone", NOT_AVERAGED),
         ("two backward passes", NOT_AVERAGED),
         ("two backward passes, static graph", NOT_AVERAGED),
+        ("two backward passes, term ahead", NOT_AVERAGED),
+        ("two backward passes, term ahead, static graph", NOT_AVERAGED),
         ("two backward passes, fabric", NOT_AVERAGED),
+        ("two backward passes, fabric, static graph", NOT_AVERAGED),
         ("own graph, static", STATIC),
         ("lightning, static", STATIC),
     ],

@@ -167,6 +167,21 @@ def test_a_loss_divided_to_accumulate_counts_as_documented():
     torch.testing.assert_close(4 * divided.found, whole.found, rtol=1e-10, atol=1e-13)
 
 
+def test_half_a_batch_without_a_label_is_left_to_the_next_batch():
+    batches = data()
+    (images, labels), ignored = batches.batches[0], torch.full((N // 2,), -100)
+    batches.batches = [(images, torch.cat([ignored, labels[: N // 2]])), (images, labels)]
+
+    def run(count):
+        fit(module, batches, LipschitzRegularization(WEIGHT), limit_train_batches=count)
+
+    module = Net(F.cross_entropy)
+    run(1)
+    assert module.found.isfinite().all()
+    with pytest.warns(UserWarning, match="ignore_index"):
+        run(2)
+
+
 def test_samples_that_depend_on_each_other_are_refused_unless_asked_for():
     class Mixed(Net):
         def training_step(self, batch, batch_idx):
@@ -192,6 +207,18 @@ def test_a_step_with_chance_is_compared_by_size():
     fit(Noisy(plain_mean), data(), LipschitzRegularization(WEIGHT))
     with pytest.raises(ValueError, match="reduction: got 'mean'"):
         fit(Noisy(LOSSES["sum"][0]), clamped(), LipschitzRegularization(WEIGHT))
+
+
+def test_samples_that_chance_mixes_are_refused_too():
+    class Mixup(Net):
+        def training_step(self, batch, batch_idx):
+            images, labels = batch
+            order = torch.randperm(len(images))
+            scores = self(0.7 * images + 0.3 * images[order])
+            return 0.7 * F.cross_entropy(scores, labels) + 0.3 * F.cross_entropy(scores, labels[order])
+
+    with pytest.raises(ValueError, match="mixup in the step"):
+        fit(Mixup(None), clamped(), LipschitzRegularization(WEIGHT))
 
 
 def test_a_step_that_changes_its_inputs_is_named_before_the_first_step():

@@ -103,6 +103,8 @@ def test_what_cannot_work_says_why():
         suggest_weights(net(), batches(), held_out, regularizer=InterpretationRegularizer(1.0))
     with pytest.raises(ValueError, match="train: got no batches"):
         suggest_weights(net(), iter(batches()), held_out, steps=9)
+    with pytest.raises(TypeError, match="held_out: got dict"):
+        suggest_weights(net(), batches(), {"x": held_out})
     with pytest.raises(ValueError, match="steps: got 0"):
         suggest_weights(net(), batches(), held_out, steps=0)
     flat = nn.Linear(2 * K, K)

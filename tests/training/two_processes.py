@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from captum_alignment import training
+from captum_alignment import metrics, training
 
 N = 12
 REGULARIZERS = {
@@ -73,11 +73,13 @@ def reason(function, *args, **options):
     return "no error"
 
 
-def apart(inputs, target, **options):
-    """Loss and term in backward passes of their own."""
+def apart(inputs, target, *, ahead=False, **options):
+    """Loss and term in backward passes of their own, the term computed before or after the first."""
     model = DistributedDataParallel(net(), **options)
-    F.cross_entropy(model(inputs), target).backward()
-    training.LocalLipschitz(1.0)(model, inputs, target).backward()
+    loss = F.cross_entropy(model(inputs), target)
+    term = training.LocalLipschitz(1.0)(model, inputs, target) if ahead else None
+    loss.backward()
+    (training.LocalLipschitz(1.0)(model, inputs, target) if term is None else term).backward()
 
 
 def term_alone(inputs, target):
@@ -87,16 +89,16 @@ def term_alone(inputs, target):
     training.LocalLipschitz(1.0)(model, inputs, target).backward()
 
 
-def fabric(inputs, target, *, apart=False):
+def fabric(inputs, target, *, apart=False, **options):
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
-    host = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(process_group_backend="gloo"))
+    host = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(process_group_backend="gloo", **options))
     host.launch()
     inner = net()
     model: Any = host.setup(inner)
     found: list[torch.Tensor] = []
-    for _ in range(3):
+    for _ in range(1 if apart else 3):
         inner.zero_grad()
         loss, term = F.cross_entropy(model(inputs), target), training.LocalLipschitz(0.5)(model, inputs, target)
         for part in (loss, term) if apart else (loss + term,):
@@ -152,6 +154,12 @@ def lightning(inputs, target, *, static_graph=False, **options):
     return module.found
 
 
+def accumulated(inputs, _target):
+    metric = metrics.RobustnessMetric()
+    metric.update(net(), inputs)
+    return metric.compute()
+
+
 def main(rank, folder):
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2")
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -165,12 +173,16 @@ def main(rank, folder):
     result["fabric"] = fabric(*half)
     result["lightning"] = lightning(*half)
     result["lightning, own forward"] = lightning(*half, forward="own", static_graph=True)
+    result["metric"] = accumulated(*half)
     result["sharded"] = sharded(*half)
     result["refused"] = {
         "term alone": reason(term_alone, *half),
         "two backward passes": reason(apart, *half),
         "two backward passes, static graph": reason(apart, *half, static_graph=True),
+        "two backward passes, term ahead": reason(apart, *half, ahead=True),
+        "two backward passes, term ahead, static graph": reason(apart, *half, ahead=True, static_graph=True),
         "two backward passes, fabric": reason(fabric, *half, apart=True),
+        "two backward passes, fabric, static graph": reason(fabric, *half, apart=True, static_graph=True),
         "own graph, static": reason(own_graph, *half, static_graph=True),
         "lightning, static": reason(lightning, *half, static_graph=True),
     }

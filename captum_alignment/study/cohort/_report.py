@@ -98,10 +98,12 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
 
     Empty for several trainings with strengths of their own, which the command has no options for.
     """
-    config, several = configs[0], len(configs) > 1
-    if several and any("strengths" in _changes(one, None) for one in configs):
+    config = configs[0]
+    if len(configs) > 1 and any("strengths" in _changes(one, None) for one in configs):
         return ""
-    found = {preset: _changes(config, preset) for preset in ((None,) if several else (None, *PRESETS))}
+    presets = (None, *PRESETS) if len(configs) == 1 else (None,)
+    found = {preset: _changes(config, preset) for preset in presets}
+    found = {preset: changed for preset, changed in found.items() if "regularizer" not in changed}
     preset = min(found, key=lambda name: len(found[name]))
     regularizers = [one.regularizer for one in configs]
     command = ["captum-alignment", "study"]
@@ -113,8 +115,8 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
 
 def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:
     """What ``config`` says otherwise than the preset, or than the defaults of its data set and regularizer."""
-    regularizer = {} if preset else {"regularizer": config.regularizer}
-    base = make_config(preset=preset, dataset=config.dataset, **regularizer).as_dict()
+    own = {"preset": preset} if preset else {"dataset": config.dataset, "regularizer": config.regularizer}
+    base = make_config(**own).as_dict()
     return {key: value for key, value in config.as_dict().items() if value != base[key]}
 
 

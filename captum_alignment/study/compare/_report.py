@@ -183,8 +183,8 @@ def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
     if any(len(group) > 1 for group in groups):
         what += ", means over training seeds"
     return (
-        f"{what}, with 95 % bands point by point. Attacks find distances from above, so a curve is an upper bound: a "
-        "better attack lowers it."
+        f"{what}, with 95 % bands point by point. Where none was found a sample has no answer and does not count. "
+        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
     )
 
 

@@ -113,14 +113,15 @@ def certified_accuracy(run: Run, eps: Array) -> pd.DataFrame:
 def robust_accuracy(run: Run, eps: Array, of: str = "distance") -> pd.DataFrame:
     """The share of samples that are predicted right and farther than each eps from another class, with 95 % bounds.
 
-    Of a run without labels, the share farther than eps, whether right or not. It is an upper bound: of no sample is
-    ``distance`` smaller than the true one.
+    Of a run without labels, the share farther than eps, whether right or not. A sample without an adversarial has no
+    answer and does not count as robust, at any eps; of those with one no ``distance`` is smaller than the true one.
     """
     distance = run.values(of)
     counted, right = ~np.isnan(distance), np.ones(len(distance), dtype=bool)
     if run.labelled.any():
         counted, right = counted & run.labelled, run.correct
-    reach = np.sort(distance[counted & right])
+    answered = np.isfinite(distance) | (of == LOWER)  # a certificate may well say that there is no adversarial
+    reach = np.sort(distance[counted & right & answered])
     kept = len(reach) - np.searchsorted(reach, eps, side="right")
     n = int(counted.sum())
     low, high = wilson(kept, n)

@@ -99,7 +99,7 @@ def summary_tables(
 
 
 def _robust_table(groups: Sequence[Sequence[Run]], epsilons: Sequence[float]) -> Table:
-    """At eps = 0, the accuracy, and at each of the ``epsilons``; beside it what is certified."""
+    """At eps = 0 and at each of the ``epsilons``; beside it what is certified."""
     eps = np.array([0.0, *epsilons])
     frame, columns = pd.DataFrame({"eps": eps}), [Column("eps", "ε", as_text)]
     for number, (run, group) in enumerate(zip(first_of_groups(groups), groups, strict=True)):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_alignment.attr import LinearizedRobustness
 from captum_alignment.study.load._factories import call_factory, did_you_mean, parse_factory
+from captum_alignment.training import edge_maps
 
 #: Maps of images (N, C, H, W) and the classes (N,) that the explained model predicts.
 MapFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -28,14 +29,6 @@ _ROWS = 256
 
 def random_maps(images: Tensor, _targets: Tensor) -> Tensor:
     return torch.rand_like(images)
-
-
-def sobel(images: Tensor, _targets: Tensor) -> Tensor:
-    """The length of each channel's gradient by Sobel's filters, the border repeated; shaped like the images."""
-    difference = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(images)
-    filters = torch.stack([difference, difference.T]).unsqueeze(1)
-    padded = nn.functional.pad(images.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
-    return nn.functional.conv2d(padded, filters).norm(dim=1).reshape(images.shape)
 
 
 def _smoothgrad(model: Any, bounds: tuple[float, float]) -> MapFunction:
@@ -62,7 +55,7 @@ def _gradcam(model: Any) -> MapFunction:
 #: Made from the model and the bounds of the images. Gradients are signed: whether the sign counts is said elsewhere.
 BUILT_IN: dict[str, Callable[[Any, tuple[float, float]], MapFunction]] = {
     RANDOM: lambda _model, _bounds: random_maps,
-    "sobel": lambda _model, _bounds: sobel,
+    "sobel": lambda _model, _bounds: lambda images, _targets: edge_maps(images),
     "saliency": lambda model, _: partial(_attribute, Saliency(model), abs=False),
     "smoothgrad": _smoothgrad,
     "input-x-gradient": lambda model, _: partial(_attribute, InputXGradient(model)),

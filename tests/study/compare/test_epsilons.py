@@ -45,16 +45,17 @@ def test_sizes_out_of_range(eps, norm, message, tmp_path):
 def test_the_table_is_what_the_distances_say():
     run = make_run(n=50)
     records: Any = run.records
-    records["lower_bound"] = records["distance"].clip(upper=9) / 2
+    records["lower_bound"] = np.where(np.isinf(records["distance"]), 0.1, records["distance"] / 2)
     (row,) = summarise_runs([run], [0.5, 1]).to_dict("records")
     right = (records["label"] == records["prediction"]).to_numpy()
+    found = np.isfinite(records["distance"])
     for eps in (0.5, 1):
-        assert row[f"robust@{eps:g}"] == (right & (records["distance"] > eps)).mean()
+        assert row[f"robust@{eps:g}"] == (right & found & (records["distance"] > eps)).mean()
         assert row[f"certified@{eps:g}"] == (right & (records["lower_bound"] > eps)).mean()
         assert row[f"certified@{eps:g}"] <= row[f"robust@{eps:g}"]
         assert row[f"robust@{eps:g}_low"] < row[f"robust@{eps:g}"] < row[f"robust@{eps:g}_high"]
     table = summary_tables([run], summarise_runs([run]), [[run]], [0.5, 1])["robust-accuracy"]
     assert [column.head for column in table.columns] == ["ε", run.name, f"{run.name}, certified"]
-    expected = [right.mean(), row["robust@0.5"], row["robust@1"]]
+    expected = [(right & found).mean(), row["robust@0.5"], row["robust@1"]]
     np.testing.assert_allclose(table.frame["0.0"], expected)
     np.testing.assert_allclose(table.frame["0.1"][1:], [row["certified@0.5"], row["certified@1"]])

@@ -6,7 +6,6 @@ from scipy import ndimage
 from torch import nn
 
 from captum_alignment.study.load import BUILT_IN, as_split, resolve_methods
-from captum_alignment.study.load._attributions import sobel
 from captum_alignment.study.roar._maps import keep_maps, read_maps
 from tests.study.roar.known import CLASSES, SIZE, TEST
 
@@ -62,7 +61,9 @@ def test_sobel_is_that_of_scipy():
     images = torch.rand(3, 2, 7, 6, dtype=torch.float64)
     channels = images.numpy().reshape(-1, 7, 6)
     expected = [np.hypot(*(ndimage.sobel(c, axis=axis, mode="nearest") for axis in (0, 1))) for c in channels]
-    torch.testing.assert_close(sobel(images, torch.zeros(3)), torch.from_numpy(np.stack(expected)).view_as(images))
+    torch.testing.assert_close(
+        BUILT_IN["sobel"](None, (0, 1))(images, torch.zeros(3)), torch.from_numpy(np.stack(expected)).view_as(images)
+    )
 
 
 def test_one_channel_stands_for_all_per_pixel_alone(tmp_path):
