@@ -4,8 +4,10 @@
 page that adds to it is filled with.
 """
 
+from captum_alignment.study.compare._attributions import attribution_figure
 from captum_alignment.study.compare._coordinates import COORDINATES, EVALUATIONS, coordinates, runs_in
 from captum_alignment.study.compare._epsilons import as_text, checked, epsilon
+from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._report import page_of_runs, report, write_runs_report
 from captum_alignment.study.compare._summary import (
     CORRELATIONS,
@@ -24,11 +26,14 @@ __all__ = [
     "TIMES_CHANCE",
     "USABLE",
     "as_text",
+    "attribution_figure",
     "checked",
     "coordinates",
+    "distribution_figure",
     "epsilon",
     "page_of_runs",
     "report",
+    "robust_accuracy_figure",
     "runs_in",
     "summarise_runs",
     "times_chance",

@@ -116,11 +116,11 @@ def evaluate(
         if out is None:
             if group.size > 1:
                 raise ValueError("out: got None with several processes, expected a folder, where they join their parts")
-            with _bar(plan, range(plan.parts), show_progress) as bar:
+            with _bar(plan, range(plan.parts), show_progress, plan.manifest["model"]) as bar:
                 return ordered(work.part(part, bar) for part in range(plan.parts))
         folder, manifest = Path(out), {**plan.manifest, **(about or {})}
         todo = group.from_first(lambda: _open(folder, manifest, plan.parts))
-        with _bar(plan, todo, show_progress and group.rank == 0) as bar:
+        with _bar(plan, todo, show_progress and group.rank == 0, folder.name) as bar:
             for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
                 write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
             bar.set_postfix_str("waiting for other processes" if group.size > 1 else "")
@@ -162,6 +162,6 @@ def _samples(plan: Plan, parts: Sequence[int]) -> int:
     return sum(len(plan.part(part)) for part in parts)
 
 
-def _bar(plan: Plan, parts: Sequence[int], show: bool) -> Any:
+def _bar(plan: Plan, parts: Sequence[int], show: bool, name: str) -> Any:
     total = _samples(plan, parts)
-    return tqdm(total=total, desc="evaluating", unit="sample", dynamic_ncols=True, disable=not (show and total))
+    return tqdm(total=total, desc=f"evaluating {name}", unit="sample", dynamic_ncols=True, disable=not (show and total))
