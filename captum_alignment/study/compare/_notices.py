@@ -50,8 +50,8 @@ def _misleading(runs: Sequence[Run], summary: pd.DataFrame) -> list[str]:
         count = classes(run)
         if count and row["accuracy_low"] <= 1 / count:
             found.append(
-                f"{run.name} is right on {percent(row['accuracy'])}, which may be chance ({percent(1 / count)}, {count} "
-                "classes): do labels number the classes as the model does, and do inputs come as it expects them?"
+                f"{run.name} is right on {percent(row['accuracy'])}, which may be chance ({percent(1 / count)}, "
+                f"{count} classes): do its labels and its inputs come as the model expects them?"
             )
         if row["found"] == 0:
             found.append(f"No attack succeeded on any sample of {run.name}: its ρ says how the attacks fail.")

@@ -16,10 +16,8 @@ class BatchSize:
 
     def __init__(self, size: int | str, values: int, device: torch.device) -> None:
         self.automatic = size == "auto"
-        cpu = device.type == "cpu"
-        self.size = (
-            (max(1, min(_CPU_VALUES // values, _CPU_IMAGES)) if cpu else 2**16) if isinstance(size, str) else size
-        )
+        large = max(1, min(_CPU_VALUES // values, _CPU_IMAGES)) if device.type == "cpu" else 2**16
+        self.size = large if isinstance(size, str) else size
 
     def over(self, samples: Sequence[T], function: Callable[[Sequence[T]], Any]) -> Iterator[Any]:
         """``function`` of consecutive batches of ``samples``, each as large as memory allows.
