@@ -140,7 +140,7 @@ def test_a_binary_classifier_and_a_function():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(72, 32), nn.ReLU(), nn.Linear(32, 1)).eval()
     with torch.no_grad():
-        net[3].weight.mul_(20)
+        net[3].weight.mul_(20)  # pyright: ignore
     frame = run(("saliency", "input-x-gradient"), net)
     assert frame["failed:saliency"].isna().all()
     assert frame["alignment:saliency"].notna().all()
