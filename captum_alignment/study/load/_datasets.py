@@ -46,8 +46,8 @@ def load_dataset(
     Args:
         spec: ``digits`` (500 held out of 1797); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, ``imagenet``
             as torchvision lays them out; ``imagefolder:PATH``: one folder per class, labels number their sorted names,
-            or images that lie directly in PATH, which have no labels (hidden folders and files are left
-            out, with a warning); ``npz:FILE``, as `open_npz` says; ``hf:NAME`` or ``hf:NAME:CONFIGURATION``, Hugging
+            or images that lie directly in PATH, which have no labels (hidden folders and what is no
+            image are left out, with a warning); ``npz:FILE``, as `open_npz` says; ``hf:NAME`` or ``hf:NAME:CONFIGURATION``, Hugging
             Face's, from the local cache, a folder, or fetched, with ``image`` (or ``img``) and ``label``;
             ``path/file.py:factory`` or ``package.module:factory``, a data set, loader or pair of arrays, or what makes
             one, also called with literal arguments.
@@ -155,7 +155,7 @@ def _walk(folder: Path, endings: tuple[str, ...]) -> tuple[list[Path], list[str]
         skipped += [f"{(here / name).as_posix()}/" for name in names if _is_hidden(name)]
         names[:] = [name for name in names if not _is_hidden(name)]
         for name in files:
-            if Path(name).suffix.lower() in endings and not _is_hidden(name):
+            if Path(name).suffix.lower() in endings:
                 found.append(here / name)
             else:
                 skipped.append((here / name).as_posix())
@@ -171,7 +171,7 @@ def _say_skipped(folder: Path, skipped: Sequence[str]) -> None:
     if skipped:
         more = ", ..." if len(skipped) > _NAMED else ""
         warnings.warn(
-            f"--data: {folder}: {len(skipped)} skipped, hidden or not an image: {', '.join(skipped[:_NAMED])}{more}",
+            f"--data: {folder}: {len(skipped)} skipped, hidden folders or no images: {', '.join(skipped[:_NAMED])}{more}",
             UserWarning,
             stacklevel=2,
         )

@@ -306,11 +306,22 @@ def _save(path, size=(4, 4), **options):
 
 
 def test_hidden_folders_are_no_classes(tmp_path):
-    for name in ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "__MACOSX/a/0.png", "a/._0.png"):
+    for name in ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "__MACOSX/a/0.png"):
         _save(tmp_path / name)
-    with pytest.warns(UserWarning, match=r"3 skipped.*\.ipynb_checkpoints/, __MACOSX/, a/\._0\.png"):
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"3 skipped.*\.ipynb_checkpoints/, __MACOSX/, a/\.DS_Store"):
         data = load_dataset(f"imagefolder:{tmp_path}")
     assert (data.ids, data.labels, data.classes) == (["a/0.png", "b/0.png"], [0, 1], ("a", "b"))
+
+
+def test_what_the_mac_leaves_beside_an_image_is_a_sample_that_cannot_be_read(tmp_path):
+    for name in ("a/0.png", "b/0.png"):
+        _save(tmp_path / name)
+    (tmp_path / "a" / "._0.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    data = load_dataset(f"imagefolder:{tmp_path}")
+    assert data.ids == ["a/._0.png", "a/0.png", "b/0.png"]
+    with pytest.raises(OSError, match="cannot identify image file"):
+        data[0]
 
 
 def test_images_beside_class_folders(tmp_path):
