@@ -15,10 +15,9 @@ X, MAPS, Y = torch.rand(7, 1, 8, 8, generator=_chance), torch.randn(7, 1, 8, 8, 
 def net(move, k=10, train=False):
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Softplus(), nn.AvgPool2d(2), nn.Flatten()
-    model = nn.Sequential(*layers, nn.Linear(64, k))
-    with torch.no_grad():
-        model[-1].weight *= 3
-    return move(model.train(train))
+    last = nn.Linear(64, k)
+    last.weight.data *= 3
+    return move(nn.Sequential(*layers, last).train(train))
 
 
 def x(move):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from captum.attr import Saliency
 from torch import Tensor, nn
 
 from captum_alignment import (
@@ -211,6 +212,12 @@ HERE: dict[str, tuple[Callable[[], Any], str]] = {
     "attributions in a list": (lambda: alignment(X, [X]), "attributions: got list"),  # pyright: ignore
     "no attributions": (lambda: alignment(X, None), "attributions: got NoneType"),  # pyright: ignore
     "attributions and delta": (lambda: alignment(X, (X, X)), "attributions"),
+    "baseline in words": (lambda: _removed(baselines="mean"), "baselines: got 'mean'"),
+    "no baseline": (lambda: _removed(baselines=None), "baselines: got None"),
+    "two baselines": (lambda: _removed(baseline=0), "baselines: got both"),
+    "curve's baseline in words": (lambda: deletion_curve(_net(), X, X, baselines="mean"), "baselines: got 'mean'"),
+    "an attribution's instance": (lambda: _checked(attribute=Saliency(_net())), "attribute: got Saliency"),
+    "attribute of one argument": (lambda: _checked(attribute=lambda x: x), "attribute: got one that cannot"),
     "correlation of other shapes": (lambda: rank_correlation(X, X[:, :2]), "others"),
     "correlation of arrays": (lambda: rank_correlation(X, X.numpy()), "others"),  # pyright: ignore
     "curve of arrays": (lambda: _curve(attributions=X.numpy()), "attributions: got ndarray"),

@@ -18,7 +18,7 @@ from captum_alignment._core._inputs import (
     to_dataframe,
 )
 from captum_alignment._core._scores import as_scores, as_target, reported, resolve_target, run_output
-from captum_alignment._core._statistics import describe
+from captum_alignment._core._statistics import PERCENT, describe
 from captum_alignment.metrics._removal import Per, check_fraction, filling_for, ranked, replaced
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class DeletionCurve:
         return to_dataframe({"target": self.target, "area": self.area, **values})
 
     def __str__(self) -> str:
-        lines = [f"medians over {len(self.value)} samples, 95 % intervals", f"area         {describe(self.area)}"]
+        lines = [f"medians over {len(self.value)} samples, {PERCENT} intervals", f"area         {describe(self.area)}"]
         word = "kept   " if self.keep else "removed"
         lines += [f"{word} {f:<5.3g}{describe(self.value[:, i])}" for i, f in enumerate(self.fraction.tolist())]
         return "\n".join(lines)
@@ -67,7 +67,7 @@ def deletion_curve(
     target: Any = None,
     additional_forward_args: Any = None,
     *,
-    baselines: Any,
+    baselines: Any = None,
     fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     keep: bool = False,
     per: Per = "pixel",
@@ -76,6 +76,7 @@ def deletion_curve(
     of: Of = "probability",
     internal_batch_size: int | None = None,
     generator: torch.Generator | None = None,
+    baseline: Any = None,
 ) -> DeletionCurve:
     """How the target's probability falls as `remove_features` takes more and more away, *without retraining*.
 
@@ -86,7 +87,8 @@ def deletion_curve(
 
     Args:
         forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1.
-        inputs, attributions, baselines, keep, per, absolute, feature_mask, generator: as of `remove_features`.
+        inputs, attributions, baselines, keep, per, absolute, feature_mask, generator, baseline: as of
+            `remove_features`.
         target: the class, an int or (N,); None is the predicted class of the whole input.
         additional_forward_args: passed on after ``inputs``, as in Captum.
         fractions: ascending, strictly between 0 and 1; the whole input is added to them.
@@ -106,7 +108,7 @@ def deletion_curve(
         raise ValueError(f"of: got {of!r}, expected 'probability' or 'score'")
     x = checked_inputs(forward_func, inputs, additional_forward_args, internal_batch_size, integers=True)
     ranking = ranked(x, attributions, per, absolute, feature_mask, generator)
-    filling = filling_for(x, baselines)
+    filling = filling_for(x, baselines, baseline)
     steps = [check_fraction(fraction) for fraction in fractions]
     if not steps or any(b <= a for a, b in pairwise(steps)):
         raise ValueError(f"fractions: got {tuple(fractions)!r}, expected ascending numbers between 0 and 1")

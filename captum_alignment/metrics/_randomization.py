@@ -1,5 +1,6 @@
 """Model randomisation: does an attribution change when the network forgets what it has learnt?"""
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,19 +15,16 @@ from captum_alignment._core._features import find_layer
 from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import (
     InputsT,
-    TensorOrTuple,
     Tensors,
     as_tensors,
-    check_same_shapes,
-    flatten,
     like_inputs,
     to_dataframe,
-    widest_dtype,
 )
 from captum_alignment._core._random import draw_seeds, seeded
 from captum_alignment._core._scores import as_scores, as_target, resolve_target
 from captum_alignment._core._statistics import describe
 from captum_alignment.metrics._layers import reinitialise, run_order
+from captum_alignment.metrics._rank_correlation import rank_correlation
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -114,7 +112,8 @@ def randomization_check(
         generator: of the new parameters; None is a fixed private one.
 
     Raises:
-        TypeError: a model that is not a module, attributions that are not floating tensors.
+        TypeError: a model that is not a module, an ``attribute`` that does not take (model, inputs, target),
+            attributions that are not floating tensors.
         ValueError: unknown layers or mode, a model without parameters or one that cannot be copied; an ``attribute``
             that runs the original model or returns a delta too; attributions whose shape changes; a parametrised
             layer that keeps its values; inputs and targets as in `captum_alignment.linear_analysis`.
@@ -128,6 +127,7 @@ def randomization_check(
     if mode not in get_args(Mode):
         raise ValueError(f"mode: got {mode!r}, expected 'cascading' or 'independent'")
     find_layer(model, "")  # a TypeError unless it is a module
+    _check_attribute(attribute)
     if layers is not None and len(layers) == 0:
         raise ValueError("layers: got no names, expected at least one, or None")
     x = checked_inputs(model, inputs, additional_forward_args)
@@ -162,38 +162,16 @@ def randomization_check(
     return RandomizationCheck(tuple(groups), signed, absolute, classes, mode)
 
 
-def rank_correlation(attributions: TensorOrTuple, others: TensorOrTuple) -> Tensor:
-    """Spearman's rank correlation (N,) of two attributions of each sample, in float64; equal values share a mean rank.
-
-    Args:
-        attributions: tensor (N, ...) or a tuple of such; a tuple is one joint vector per sample.
-        others: of the same shapes.
-
-    Returns:
-        Values in [-1, 1], exactly 1 for equal rankings; NaN where a map is constant or has NaN entries.
-
-    Raises:
-        TypeError, ValueError: not floating tensors, shapes that differ.
-
-    >>> rank_correlation(torch.tensor([[1.0, 2, 3]]), torch.tensor([[1.0, 4, 9]]))
-    tensor([1.], dtype=torch.float64)
-
-    Spearman (1904).
-    """
-    pair = as_tensors(attributions, "attributions"), as_tensors(others, "others")
-    check_same_shapes(*pair, "others", of="the attributions")
-    a, b = (_centred_ranks(flatten(maps, widest_dtype(maps[0].device))) for maps in pair)
-    # The root of a square is exact, so equal rankings have exactly 1.
-    correlation = (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).sqrt()
-    return correlation.clamp(-1, 1)
-
-
-def _centred_ranks(values: Tensor) -> Tensor:
-    """Mean ranks of the values in each row, minus their mean; NaN in rows with NaN."""
-    ordered = values.sort(1).values
-    below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
-    ranks = (below + up_to - values.shape[1]) / 2
-    return torch.where(values.isnan().any(1, keepdim=True), torch.nan, ranks.to(values.dtype))
+def _check_attribute(attribute: Any) -> None:
+    what = "a function attribute(model, inputs, target) that makes its attribution of the model it is given"
+    if not callable(attribute):
+        raise TypeError(f"attribute: got {type(attribute).__name__}, expected {what}")
+    try:
+        inspect.signature(attribute).bind(None, None, None)
+    except ValueError:  # a built-in one without a signature
+        return
+    except TypeError:
+        raise TypeError(f"attribute: got one that cannot be called with three arguments, expected {what}") from None
 
 
 def _has_delta(found: Any, *, single_input: bool) -> bool:

@@ -28,12 +28,13 @@ def remove_features(
     attributions: TensorOrTuple,
     fraction: float,
     *,
-    baselines: Any,
+    baselines: Any = None,
     keep: bool = False,
     per: Per = "pixel",
     absolute: bool = False,
     feature_mask: TensorOrTuple | None = None,
     generator: torch.Generator | None = None,
+    baseline: Any = None,
 ) -> InputsT:
     """``inputs`` with the top ``fraction`` of each sample's features replaced by ``baselines``: ROAR's removal.
 
@@ -56,6 +57,7 @@ def remove_features(
             attributions and replaced as one. ``per`` is of no account then: there is one attribution for every entry.
         generator: breaks ties, which a constant map consists of, at random. None is a fixed private one, the same in
             every call; for independent ties pass one on from batch to batch.
+        baseline: another word for ``baselines``.
 
     Returns:
         New tensors like ``inputs``.
@@ -75,7 +77,7 @@ def remove_features(
     """
     x = as_tensors(inputs, integers=True)
     ranking = ranked(x, attributions, per, absolute, feature_mask, generator)
-    filling, share = filling_for(x, baselines), check_fraction(fraction)
+    filling, share = filling_for(x, baselines, baseline), check_fraction(fraction)
     return like_inputs(replaced(x, *ranking, share, filling, keep), inputs)
 
 
@@ -154,8 +156,12 @@ def replaced(
     return tuple(torch.where(mask.bool(), b, t) for mask, b, t in zip(masks, filling, x, strict=True))
 
 
-def filling_for(x: Tensors, baselines: Any) -> Tensors:
-    """``baselines`` as tensors of the shapes of ``x``."""
+def filling_for(x: Tensors, baselines: Any, baseline: Any = None) -> Tensors:
+    """``baselines``, or ``baseline`` as it may also be called, as tensors of the shapes of ``x``."""
+    if (baselines is None) == (baseline is None):
+        given = "None" if baselines is None else "both it and baseline"
+        raise TypeError(f"baselines: got {given}, expected what replaces the features, for example 0 or their mean")
+    baselines = baseline if baselines is None else baselines
     given = baselines if isinstance(baselines, tuple) else (baselines,) * len(x)
     if len(given) != len(x):
         raise ValueError(f"baselines: got a tuple of {len(given)}, expected one for each of {len(x)} input tensors")
@@ -163,7 +169,10 @@ def filling_for(x: Tensors, baselines: Any) -> Tensors:
 
 
 def _expanded(value: Any, x: Tensor) -> Tensor:
-    given = torch.as_tensor(value, device=x.device)
+    try:
+        given = torch.as_tensor(value, device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"baselines: got {value!r}, expected numbers or a tensor") from None
     value = given.to(x.dtype)
     if not x.is_floating_point() and not torch.equal(value.to(given.dtype), given):
         raise ValueError(f"baselines: got values that inputs of {x.dtype} cannot hold, expected integers in its range")

@@ -87,6 +87,11 @@ def test_removing_the_top_is_keeping_the_top_of_the_reversed_map(count, fraction
     )
 
 
+def test_baseline_is_another_word_for_baselines():
+    x, a = torch.rand(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
+    assert torch.equal(remove_features(x, a, 0.5, baseline=2), remove_features(x, a, 0.5, baselines=2))
+
+
 def test_ties_break_at_random_by_the_generator_alone():
     x, flat = torch.ones(400, 30), torch.zeros(400, 30)
     before = torch.random.get_rng_state()

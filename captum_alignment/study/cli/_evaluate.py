@@ -90,14 +90,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _print_medians(run: Any, epsilons: tuple[float, ...]) -> None:
     from captum_alignment.study.compare import QUANTITIES, as_text, summarise_runs
     from captum_alignment.study.evaluation import title
-    from captum_alignment.study.page import number, percent
+    from captum_alignment.study.page import PERCENT, number, percent
 
     (row,) = summarise_runs([run], epsilons).to_dict("records")
     names = dict.fromkeys(["distance", "linearized_robustness", *QUANTITIES])
     shown = {"accuracy": ("accuracy", percent), **{name: (title(name), number) for name in names}}
     shown |= {f"robust@{eps:g}": (f"robust@{as_text(eps)}", percent) for eps in epsilons}
     width = max(len(head) for head, _ in shown.values())
-    say(f"medians over the measured samples, with 95 % intervals; distances in {run.norm}")
+    say(f"medians over the measured samples, with {PERCENT} intervals; distances in {run.norm}")
     for name, (head, show) in shown.items():
         # A combining tilde takes no place of its own.
         value, low, high = (show(row[f"{name}{end}"]) for end in ("", "_low", "_high"))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from captum_alignment.study.cli._options import fitting, some
-from captum_alignment.study.fit import SEED, Retraining, fit_fresh, kept, network_factory
+from captum_alignment.study.fit import SEED, TrainingConfig, fit_fresh, kept, network_factory
 from captum_alignment.study.load import Split, as_split, drawn, load_dataset, load_model, short_name
 from captum_alignment.study.roar import MODEL
 from captum_alignment.study.store import Processes
@@ -62,7 +62,7 @@ def load_splits(given: Mapping[str, Any], subject: Subject | None) -> tuple[Spli
 
 
 def train_subject(
-    given: Mapping[str, Any], train: Split, retraining: Retraining, *, device: torch.device, group: Processes
+    given: Mapping[str, Any], train: Split, retraining: TrainingConfig, *, device: torch.device, group: Processes
 ) -> Subject:
     """The network of ``--network``, trained on ``train``; an earlier run of the folder has left its weights there.
 

@@ -10,7 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from captum_alignment.study.cohort._members import Member
-from captum_alignment.study.fit import STANDARD, EpochBar, Recipe, Training, fit, kept, make_recipe
+from captum_alignment.study.fit import STANDARD, EpochBar, Recipe, TrainingConfig, fit, kept, make_recipe
 from captum_alignment.study.load import Split
 from captum_alignment.study.store import processes
 
@@ -19,7 +19,7 @@ def train_members(
     members: Sequence[Member],
     make: Callable[[], nn.Module],
     samples: Split,
-    training: Training,
+    training: TrainingConfig,
     folder: Path,
     *,
     device: torch.device,
@@ -52,7 +52,7 @@ def train(
     member: Member,
     make: Callable[[], nn.Module],
     samples: Split,
-    training: Training,
+    training: TrainingConfig,
     folder: Path,
     *,
     device: torch.device,

@@ -5,18 +5,12 @@ page that adds to it is filled with.
 """
 
 from captum_alignment.study.compare._attributions import attribution_figure
+from captum_alignment.study.compare._chance import TIMES_CHANCE, shared_by_maps, times_chance
 from captum_alignment.study.compare._coordinates import COORDINATES, EVALUATIONS, coordinates, runs_in
 from captum_alignment.study.compare._epsilons import as_text, checked, epsilon
 from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._report import page_of_runs, report, write_runs_report
-from captum_alignment.study.compare._summary import (
-    CORRELATIONS,
-    QUANTITIES,
-    TIMES_CHANCE,
-    USABLE,
-    summarise_runs,
-    times_chance,
-)
+from captum_alignment.study.compare._summary import CORRELATIONS, QUANTITIES, USABLE, summarise_runs
 
 __all__ = [
     "COORDINATES",
@@ -35,6 +29,7 @@ __all__ = [
     "report",
     "robust_accuracy_figure",
     "runs_in",
+    "shared_by_maps",
     "summarise_runs",
     "times_chance",
     "write_runs_report",

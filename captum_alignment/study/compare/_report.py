@@ -20,7 +20,7 @@ from captum_alignment.study.compare._scatter import run_scatter_figure
 from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, summarise_runs
 from captum_alignment.study.compare._tables import class_table, side_by_side, summary_tables
 from captum_alignment.study.evaluation import BIAS, Run
-from captum_alignment.study.page import Picture, gallery_figure, picture, write_page
+from captum_alignment.study.page import PERCENT, Picture, gallery_figure, picture, write_page
 
 #: The report of a study's runs; report.html is that of the study itself.
 RUNS = "runs.html"
@@ -152,14 +152,14 @@ def _pictures(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Seque
         "split": (
             run_split_figure(runs, summary),
             "Left, the split: exact on every sample, shown as medians, which need not add up. Right, the paper’s "
-            "bound, α plus the sizes of two terms: ρ̃ is never above it, and may be far below. All with 95 % "
+            f"bound, α plus the sizes of two terms: ρ̃ is never above it, and may be far below. All with {PERCENT} "
             "intervals; infinite medians are not shown.",
         ),
         "linearity": (
             run_linearity_figure(runs, summary),
             "Left and middle, median margins: of a linear network they would fall along the dashed line; one that is "
-            "below 0 at the end of the step has crossed the boundary before ρ̃. Right, a point is a run with its 95 % "
-            "intervals, the further left the more linear.",
+            "below 0 at the end of the step has crossed the boundary before ρ̃. Right, a point is a run with its "
+            f"{PERCENT} intervals, the further left the more linear.",
         ),
     }
     if biases:
@@ -183,7 +183,7 @@ def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
     if any(len(group) > 1 for group in groups):
         what += ", means over training seeds"
     return (
-        f"{what}, with 95 % bands point by point. Where none was found a sample has no answer and does not count. "
+        f"{what}, with {PERCENT} bands point by point. Where none was found a sample has no answer and does not count. "
         "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
     )
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from captum_alignment.metrics import median_interval
+from captum_alignment.study.compare._chance import TIMES_CHANCE, exchangeability, shared_by_maps, times_chance
 from captum_alignment.study.compare._coordinates import COORDINATES, coordinates
 from captum_alignment.study.evaluation import BY_ATTACK, COLUMNS, Run, about
 from captum_alignment.study.page import Array, class_name, mean_interval, median, spearman, spearman_interval, wilson
@@ -19,8 +20,6 @@ from captum_alignment.study.page import Array, class_name, mean_interval, median
 USABLE = 0.9
 #: The medians that the summary reports, besides one distance per attack: of the columns with a title.
 QUANTITIES = tuple(field.name for field in COLUMNS if about(field, "title"))
-#: alignment / null, the alignment in units of its chance level.
-TIMES_CHANCE = "times_chance"
 #: Pairs of quantities whose rank correlation over the samples of a model is reported.
 CORRELATIONS = {
     "linearized_alignment": ("linearized_robustness", "alignment"),
@@ -43,7 +42,8 @@ def summarise_runs(runs: Sequence[Run], epsilons: Sequence[float] = ()) -> pd.Da
     same data set; a run without labels counts as usable. n and errors are the numbers of samples that were and were
     not measured; accuracy is that of the labelled ones, and found the share with an adversarial. ``<quantity>`` and
     ``distance_<attack>`` are medians and ``spearman_<pair>`` rank correlations of the ``spearman_<pair>_n`` finite
-    pairs; each has its 95 % interval, ``_low`` and ``_high``. direction_larger is the share of samples on which the
+    pairs; each has its interval, ``_low`` and ``_high``. class_p is small where maps
+    show their image and not only its class (`exchangeability`). direction_larger is the share of samples on which the
     direction gap is the larger one. For each of the ``epsilons`` ``robust@<eps>`` is `robust_accuracy`, computed here
     from the distances, and ``certified@<eps>`` `certified_accuracy`.
     """
@@ -56,22 +56,15 @@ def summarise_runs(runs: Sequence[Run], epsilons: Sequence[float] = ()) -> pd.Da
     return summary
 
 
-def times_chance(run: Run) -> Array:
-    """alignment / null of every measured sample (n,)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = run.values("alignment") / run.values("null")
-    # 0 / 0: a model without gradient, no better than chance.
-    return np.where((run.values("alignment") == 0) & (run.values("null") == 0), 1.0, ratio)
-
-
 def _row(run: Run) -> dict[str, Any]:
     row: dict[str, Any] = {"run": run.name, "n": run.measured, "errors": len(run.errors)}
     labelled, distance = run.labelled, run.values("distance")
     row |= _share("accuracy", run.correct[labelled])
     row |= _share("found", np.isfinite(distance[~np.isnan(distance)]))
     for name in (*QUANTITIES, *(f"{BY_ATTACK}{attack}" for attack in run.attacks)):
-        row |= _median(name, run.values(name))
-    row |= _median(TIMES_CHANCE, times_chance(run))
+        row |= _median(run, name, run.values(name))
+    row |= _median(run, TIMES_CHANCE, times_chance(run))
+    row |= exchangeability(run)
     direction, bias = (np.abs(run.values(name)) for name in GAPS)
     row |= _share("direction_larger", (direction > bias)[np.isfinite(direction) & np.isfinite(bias)])
     for name in CORRELATIONS:
@@ -111,7 +104,7 @@ def certified_accuracy(run: Run, eps: Array) -> pd.DataFrame:
 
 
 def robust_accuracy(run: Run, eps: Array, of: str = "distance") -> pd.DataFrame:
-    """The share of samples that are predicted right and farther than each eps from another class, with 95 % bounds.
+    """The share of samples that are predicted right and farther than each eps from another class, with bounds.
 
     Of a run without labels, the share farther than eps, whether right or not. A sample without an adversarial has no
     answer and does not count as robust, at any eps; of those with one no ``distance`` is smaller than the true one.
@@ -157,8 +150,10 @@ def by_class(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "name", "n", "accuracy", *BY_CLASS])
 
 
-def _median(name: str, values: Array) -> dict[str, float]:
-    return _interval(name, *median_interval(torch.from_numpy(values.copy())))
+def _median(run: Run, name: str, values: Array) -> dict[str, float]:
+    shared = shared_by_maps(name, values, run.values("null"), run.values("map_null"))
+    tensors = [None if array is None else torch.from_numpy(array.copy()) for array in (values, shared)]
+    return _interval(name, *median_interval(*tensors))  # pyright: ignore[reportArgumentType] - values are there
 
 
 def _share(name: str, hits: Array) -> dict[str, float]:

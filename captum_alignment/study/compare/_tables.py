@@ -19,7 +19,7 @@ from captum_alignment.study.compare._summary import (
     robust_accuracy_over_seeds,
 )
 from captum_alignment.study.evaluation import BY_ATTACK, Run, title
-from captum_alignment.study.page import Column, Table, count, percent
+from captum_alignment.study.page import Column, Table, count, p_value, percent
 
 
 def _medians(*names: str) -> tuple[Column, ...]:
@@ -50,6 +50,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("errors", "errors", count),
             Column("accuracy", "accuracy", percent),
             *_medians(*dict.fromkeys([*_FIRST, *(name for name in QUANTITIES if name not in _OTHERS)])),
+            Column("class_p", "p of its class", p_value),
         ),
     ),
     "correlations": (

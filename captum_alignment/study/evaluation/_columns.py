@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 #: Version of the columns and of the portfolios; parts of another one are measured again.
-VERSION = 5
+VERSION = 6
 #: Columns of the terms of the margin.
 INPUT, RESIDUAL = "input_term", "relative_residual"
 #: Prefixes of families of columns: the distance of each attack, every additive term by name, and the two profiles by
@@ -47,9 +47,25 @@ COLUMNS = pa.schema(
         _column("rival", "whose linearized boundary is nearest", type=_WHOLE, unit="class"),
         _column("gap", "the score of the prediction minus that of the rival", unit="score"),
         _column("alignment", "α, Definition 3", unit="distance", title="α"),
-        _column("null", "what the maps of the other samples of the part score", unit="distance", title="chance"),
+        _column(
+            "null",
+            "what the maps of up to a hundred others score, whatever the parts",
+            unit="distance",
+            title="chance",
+        ),
         _column("excess", "α − null", unit="distance", title="α − chance"),
         _column("rank", "the share of these maps that score below α", unit="share", title="rank of α"),
+        _column("map_null", "what this sample's map scores on the same others", unit="distance"),
+        _column(
+            "class_excess",
+            "α less what images and maps of the predicted class lead to expect; NaN without another such sample",
+            unit="distance",
+        ),
+        _column(
+            "class_variance",
+            "its share in the variance of their sum where maps are exchanged within classes",
+            unit="distance, squared",
+        ),
         _column("binarized_alignment", "α†, of the margin over the rival", unit="distance", title="α†"),
         _column("linearized_robustness", "ρ̃, Definition 4", unit="distance", title="ρ̃"),
         _column("bias", "β† over the norm of the margin's gradient: the bias term of Theorem 1", unit="distance"),

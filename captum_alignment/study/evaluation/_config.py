@@ -41,7 +41,7 @@ class EvaluationConfig:
     part_size: int | None = field(
         default=None,
         metadata={
-            "help": "samples of a part, which is written as one file and whose maps are each other's chance level "
+            "help": "samples of a part, which is written as one file "
             "(default: 100, or 32 for images of more than 64 x 64 pixels)",
             "metavar": "N",
         },

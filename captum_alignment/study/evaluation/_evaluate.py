@@ -72,8 +72,8 @@ def evaluate(
             chance level, the deletion curve, the randomisation check, agreement with the others, stability and cost.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
         subset: so many samples, drawn without replacement by ``seed``; None is all.
-        part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. The chance level of
-            the alignment comes from the other samples of the part, which lie far apart in the data set.
+        part_size: samples of one part; None is 100, and 32 for images of more than 64 x 64 pixels. So many are each
+            other's chance level of alignment, far apart in the data set, whatever the parts and the processes.
         batch_size: samples that go through the model at once, or "auto": large, and halved when memory ends.
         precision: "float32" leaves the model as it is; "bfloat16" and "float16" run it under autocast.
         num_workers: processes that read ahead.

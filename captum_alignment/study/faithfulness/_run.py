@@ -22,7 +22,7 @@ from captum_alignment.study.evaluation import Run
 from captum_alignment.study.faithfulness._config import CHOICES
 from captum_alignment.study.faithfulness._gradients import alignments, gradients_of
 from captum_alignment.study.faithfulness._report import write_report
-from captum_alignment.study.fit import SEED, STANDARD, TRAININGS, Retraining, count_correct, network_factory
+from captum_alignment.study.fit import SEED, STANDARD, TRAININGS, TrainingConfig, count_correct, network_factory
 from captum_alignment.study.load import RANDOM, Split, split_hash
 from captum_alignment.study.roar import areas, remove_and_retrain
 from captum_alignment.study.store import open_folder, processes, state_hash, write_text
@@ -68,7 +68,7 @@ def run_faithfulness(
     Raises:
         ValueError: as `remove_and_retrain`; an unknown training, or one that diverged.
     """
-    folder, retraining, make = Path(out), Retraining(**training), network_factory(network, train)
+    folder, retraining, make = Path(out), TrainingConfig(**training), network_factory(network, train)
     members = make_members(strengths_of(trainings, train.images.shape[2:].numel()), (SEED,))
     config = {"network": network, **_config(members, train, test, absolute), **asdict(retraining), **about}
     with processes() as group:
@@ -105,8 +105,8 @@ def explain_study(
     if members[0].training != STANDARD:
         raise ValueError(f"study: {study} has no plain networks (strength 0), expected them beside the others")
     by_name = {run.name: run for run in runs_in(study)}
-    options = {name: getattr(found.config, name) for name in asdict(Retraining()) if hasattr(found.config, name)}
-    retraining, data = Retraining(**options), found.data
+    options = {name: getattr(found.config, name) for name in asdict(TrainingConfig()) if hasattr(found.config, name)}
+    retraining, data = TrainingConfig(**options), found.data
     about = {"data": found.config.dataset, "study": Path(study).resolve().name}
     config = {
         "network": "small",
@@ -156,7 +156,7 @@ def _explain(
     fractions: Sequence[float],
     seeds: Sequence[int],
     device: torch.device,
-    retraining: Retraining,
+    retraining: TrainingConfig,
 ) -> pd.DataFrame:
     """ROAR of the saliency of each network, the table of all, and the report, in ``folder``."""
     modules = {one.network: load_network(one, networks.make, networks.folder).to(device) for one in networks.members}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
-    from captum_alignment.study.fit._config import Retraining, Training, TrainingConfig
+    from captum_alignment.study.fit._config import TrainingConfig
     from captum_alignment.study.fit._fit import EpochBar, count_correct, fit, fit_fresh
     from captum_alignment.study.fit._kept import SEED, kept
     from captum_alignment.study.fit._networks import NETWORKS, SmallNet, network_factory
@@ -23,9 +23,7 @@ __all__ = [
     "TRAININGS",
     "EpochBar",
     "Recipe",
-    "Retraining",
     "SmallNet",
-    "Training",
     "TrainingConfig",
     "count_correct",
     "fit",
@@ -39,7 +37,7 @@ __all__ = [
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "_config": ["Retraining", "Training", "TrainingConfig"],
+        "_config": ["TrainingConfig"],
         "_fit": ["EpochBar", "count_correct", "fit", "fit_fresh"],
         "_kept": ["SEED", "kept"],
         "_networks": ["NETWORKS", "SmallNet", "network_factory"],

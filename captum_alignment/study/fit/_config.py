@@ -37,7 +37,3 @@ class TrainingConfig:
             raise ValueError(f"learning_rate: got {self.learning_rate}, expected a number > 0")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay: got {self.weight_decay}, expected a number >= 0")
-
-
-#: As rooms that do not know the configuration of a study call it.
-Retraining = Training = TrainingConfig

@@ -34,7 +34,7 @@ _MARGIN_WEIGHT, _TRADES_WEIGHT, _REGION_WEIGHT = 1.0, 3.0, 0.3
 
 
 @dataclass(frozen=True)
-class Method:
+class Training:
     """A way of training whose strength 0 is plain training.
 
     Attributes:
@@ -62,8 +62,8 @@ def make_recipe(method: str, strength: float, samples: Split, teach: Teach, fold
     return Recipe() if strength == 0 else TRAININGS[method].recipe(strength, Lesson(samples, teach, folder))
 
 
-def _interpretation(targets: str, recipe: MakeRecipe) -> Method:
-    return Method(
+def _interpretation(targets: str, recipe: MakeRecipe) -> Training:
+    return Training(
         f"Interpretation Regularization, {targets}",
         "λ",
         "weight of the direction term; the magnitude's is a twentieth of it",
@@ -83,17 +83,17 @@ def _class_means(samples: Split) -> Tensor:
 
 #: Plain training, which is every other one at strength 0.
 STANDARD = "standard"
-TRAININGS: dict[str, Method] = {
-    "lipschitz": Method(
+TRAININGS: dict[str, Training] = {
+    "lipschitz": Training(
         "local Lipschitz regularization",
         "λ",
         "weight of ‖∇ CE‖² per sample",
         "Etmann et al. 2019",
-        (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        (0.0, 0.03, 0.1, 0.3, 1.0, 3.0),
         (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
         regularized(lambda weight, _: LocalLipschitz(weight)),
     ),
-    "l1": Method(
+    "l1": Training(
         "l₁ norm of the loss gradient",
         "λ",
         "weight of ‖∇ CE‖₁ per sample",
@@ -102,7 +102,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.01, 0.03, 0.1),
         regularized(lambda weight, _: LocalLipschitz(weight, norm=math.inf, squared=False)),
     ),
-    "jacobian": Method(
+    "jacobian": Training(
         "Jacobian regularization",
         "λ",
         "weight of half the squared norm of the Jacobian",
@@ -123,7 +123,7 @@ TRAININGS: dict[str, Method] = {
     "interpretation-permuted": _interpretation(
         "permuted targets (control)", interpreted(robust=True, method="smoothgrad", threshold=1.0, permuted=1.0)
     ),
-    "perceptual": Method(
+    "perceptual": Training(
         "perceptual alignment with class means",
         "λ",
         "weight of 1 − cos between each class's gradient and the way to its mean",
@@ -132,7 +132,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.3, 1.0, 3.0),
         regularized(lambda weight, samples: PerceptualAlignment(weight, _class_means(samples))),
     ),
-    "edges": Method(
+    "edges": Training(
         "gradients on edges",
         "λ",
         "weight of 1 − cos between the sizes of the gradient and the edges",
@@ -141,7 +141,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.1, 0.3, 1.0),
         regularized(lambda weight, _: EdgeAlignment(weight)),
     ),
-    "large-margin": Method(
+    "large-margin": Training(
         "large margin, training for ρ̃",
         "γ",
         "linearized robustness below which a sample is penalised",
@@ -150,7 +150,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.5, 1.0, 2.0),
         regularized(lambda margin, _: LargeMargin(_MARGIN_WEIGHT, margin=margin, candidates=3)),
     ),
-    "linear-regions": Method(
+    "linear-regions": Training(
         "large linear regions",
         "γ",
         "distance to kinks and boundaries below which a sample is penalised",
@@ -159,7 +159,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.3, 1.0),
         regularized(lambda size, _: LinearRegions(_REGION_WEIGHT, region=size, margin=size, candidates=10)),
     ),
-    "trades": Method(
+    "trades": Training(
         "TRADES, l₂",
         "ε",
         "radius of the examples, 7 steps; the term has the weight 3",
@@ -168,7 +168,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.5, 1.0, 1.5),
         regularized(lambda radius, _: TRADES(_TRADES_WEIGHT, epsilon=radius, norm=2, steps=PGD_STEPS)),
     ),
-    "pgd-l2": Method(
+    "pgd-l2": Training(
         "adversarial training, l₂",
         "ε",
         "radius of the PGD examples, 7 steps",
@@ -177,7 +177,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.5, 1.0, 1.5),
         adversarial("pgd-l2"),
     ),
-    "pgd-linf": Method(
+    "pgd-linf": Training(
         "adversarial training, l∞",
         "ε",
         "radius of the PGD examples, 7 steps",
@@ -186,7 +186,7 @@ TRAININGS: dict[str, Method] = {
         (0.0, 0.05, 0.1, 0.2),
         adversarial("pgd-linf"),
     ),
-    "distillation": Method(
+    "distillation": Training(
         "defensive distillation",
         "T",
         "temperature of teacher and student",

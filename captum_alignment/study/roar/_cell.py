@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from captum_alignment.metrics import remove_features
-from captum_alignment.study.fit import Retraining, count_correct, fit_fresh
+from captum_alignment.study.fit import TrainingConfig, count_correct, fit_fresh
 from captum_alignment.study.load import Split
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell
 from captum_alignment.study.roar._maps import read_maps
@@ -78,7 +78,7 @@ def run_cell(
     make_model: Callable[[], nn.Module],
     train: Modified,
     test: Modified,
-    retraining: Retraining,
+    retraining: TrainingConfig,
     *,
     device: torch.device,
     callbacks: Sequence[Callback] = (),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from captum_alignment.study.fit import EpochBar, Retraining
+from captum_alignment.study.fit import EpochBar, TrainingConfig
 from captum_alignment.study.load import MapFunction, Split, as_device, as_split, resolve_methods, split_hash
 from captum_alignment.study.roar._cell import Removal, modify, run_cell
 from captum_alignment.study.roar._checks import check_classes, check_factory, check_features, check_splits
@@ -89,7 +89,7 @@ def remove_and_retrain(
 
     Hooker, Erhan, Kindermans & Kim (2019).
     """
-    retraining, target, folder = Retraining(**training), as_device(str(device)), Path(out)
+    retraining, target, folder = TrainingConfig(**training), as_device(str(device)), Path(out)
     splits = {name: as_split(data, name, bounds) for name, data in {"train": train, "test": test}.items()}
     grid = make_grid(tuple(methods), fractions, modes, seeds)
     named = resolve_methods(methods, model, bounds)
