@@ -5,10 +5,18 @@
 
 from typing import TYPE_CHECKING
 
-from captum_alignment._core._statistics import median_interval
+from captum_alignment._core._statistics import LEVEL, median_interval
 from captum_alignment._optional import on_first_use
-from captum_alignment.metrics._alignment import Alignment, AlignmentNull, alignment, alignment_null
+from captum_alignment.metrics._alignment import (
+    Alignment,
+    AlignmentNull,
+    alignment,
+    alignment_null,
+    alignment_null_of_maps,
+)
 from captum_alignment.metrics._deletion import DeletionCurve, deletion_curve
+from captum_alignment.metrics._direction_gap import DirectionGap, direction_gap
+from captum_alignment.metrics._exchangeability import ExchangeabilityTest, exchangeability_test
 from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecomposition, homogeneous_decomposition
 from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
 from captum_alignment.metrics._linear_region import LinearRegion, linear_region
@@ -21,9 +29,12 @@ if TYPE_CHECKING:
     from captum_alignment.metrics._robustness_metric import RobustnessMetric
 
 __all__ = [
+    "LEVEL",
     "Alignment",
     "AlignmentNull",
     "DeletionCurve",
+    "DirectionGap",
+    "ExchangeabilityTest",
     "HomogeneousDecomposition",
     "LinearAnalysis",
     "LinearRegion",
@@ -32,7 +43,10 @@ __all__ = [
     "RobustnessMetric",
     "alignment",
     "alignment_null",
+    "alignment_null_of_maps",
     "deletion_curve",
+    "direction_gap",
+    "exchangeability_test",
     "homogeneous_decomposition",
     "linear_analysis",
     "linear_region",

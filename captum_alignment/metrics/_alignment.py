@@ -1,5 +1,6 @@
 """Alignment of an input with a saliency map, and what chance would give."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -133,21 +134,51 @@ def alignment_null(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: 
     """
     norm = check_norm(norm)
     own = alignment(inputs, attributions, norm=norm)
-    x, a = as_tensors(inputs, integers=True), _over_channels(as_tensors(attributions, "attributions"), inputs)
-    dtype = accumulation_dtype(*(t.dtype for t in (*x, *a)))
-    maps, points = flatten(unit(a, dual(norm)), dtype), flatten(x, dtype)
+    points, maps = gram_factors(inputs, attributions, norm)
     n = len(points)
     # Equal maps must tie although a matrix product rounds its columns differently; ‖x‖ bounds every entry of its row.
-    tolerance = 16 * torch.finfo(dtype).eps * per_sample_norm(x, norm)
+    tolerance = 16 * torch.finfo(points.dtype).eps * per_sample_norm((points,), norm)
     null, rank = torch.empty_like(own), torch.empty_like(own)
-    for start in range(0, n, _NULL_ROWS):
-        part = slice(start, start + _NULL_ROWS)
-        scores = (points[part] @ maps.T).abs()
-        mine = scores.diagonal(start).unsqueeze(1)
-        lead = mine - scores
+    for part, scores, mine in _gram(points, maps):
+        lead = mine.unsqueeze(1) - scores
         lead = torch.where(lead.abs() <= tolerance[part].unsqueeze(1), 0, lead)
         rank[part] = (lead.sign().sum(1) / (n - 1) + 1) / 2
-        null[part] = (scores.sum(1) - mine.squeeze(1)) / (n - 1)
+        null[part] = (scores.sum(1) - mine) / (n - 1)
     if n == 1:
         null, rank = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
     return AlignmentNull(own, null, own - null, rank)
+
+
+def alignment_null_of_maps(inputs: TensorOrTuple, attributions: TensorOrTuple, *, norm: float = 2) -> Tensor:
+    """What every sample's map scores on the other samples: the mean over i ≠ k of |<x_i, â_k>| per sample k, (N,).
+
+    The null of `alignment_null` is a mean over maps that its samples share, so that these means are what its interval
+    needs besides; see ``shared`` of `median_interval`. Arguments, units and errors as in `alignment`; NaN for one
+    sample. Both are projections of a U-statistic (Hoeffding 1948), in whose delete-one jackknife they add up.
+
+    >>> alignment_null_of_maps(torch.eye(2), torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    tensor([0.8944, 0.0000])
+    """
+    points, maps = gram_factors(inputs, attributions, check_norm(norm))
+    n = len(points)
+    total = torch.zeros(n, dtype=points.dtype, device=points.device)
+    for part, scores, mine in _gram(points, maps):
+        total += scores.sum(0)
+        total[part] -= mine
+    return total / (n - 1)  # 0 / 0 is NaN
+
+
+def gram_factors(inputs: TensorOrTuple, attributions: TensorOrTuple, norm: float) -> tuple[Tensor, Tensor]:
+    """The inputs and their maps, of dual norm 1, as rows: |points @ maps.T| holds the alignment of each with each."""
+    x, a = as_tensors(inputs, integers=True), _over_channels(as_tensors(attributions, "attributions"), inputs)
+    check_same_shapes(x, a, "attributions")
+    dtype = accumulation_dtype(*(t.dtype for t in (*x, *a)))
+    return flatten(x, dtype), flatten(unit(a, dual(norm)), dtype)
+
+
+def _gram(points: Tensor, maps: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """A few rows at a time: which, their alignment (R, N) with every map, and that with their own map."""
+    for start in range(0, len(points), _NULL_ROWS):
+        part = slice(start, start + _NULL_ROWS)
+        scores = (points[part] @ maps.T).abs()
+        yield part, scores, scores.diagonal(start)

@@ -18,7 +18,7 @@ from captum_alignment._core._inputs import (
     to_dataframe,
 )
 from captum_alignment._core._scores import as_scores, as_target, reported, resolve_target, run_output
-from captum_alignment._core._statistics import describe
+from captum_alignment._core._statistics import PERCENT, describe
 from captum_alignment.metrics._removal import Per, check_fraction, filling_for, ranked, replaced
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class DeletionCurve:
         return to_dataframe({"target": self.target, "area": self.area, **values})
 
     def __str__(self) -> str:
-        lines = [f"medians over {len(self.value)} samples, 95 % intervals", f"area         {describe(self.area)}"]
+        lines = [f"medians over {len(self.value)} samples, {PERCENT} intervals", f"area         {describe(self.area)}"]
         word = "kept   " if self.keep else "removed"
         lines += [f"{word} {f:<5.3g}{describe(self.value[:, i])}" for i, f in enumerate(self.fraction.tolist())]
         return "\n".join(lines)

@@ -2,14 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from captum_alignment._core._biases import Trace, contribution, traces
 from captum_alignment._core._gradients import checked_inputs
-from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, accumulation_dtype, per_sample_dot, ratio
+from captum_alignment._core._inputs import (
+    ForwardFunc,
+    TensorOrTuple,
+    Tensors,
+    accumulation_dtype,
+    per_sample_dot,
+    ratio,
+)
 from captum_alignment._core._inputs import to_dataframe as as_dataframe
 from captum_alignment._core._nearest import nearest_rival
 from captum_alignment._core._scores import as_target, reported, resolve_target
@@ -151,9 +158,7 @@ def homogeneous_decomposition(
 
 
 def _join(parts: list[HomogeneousDecomposition]) -> HomogeneousDecomposition:
-    names = dict.fromkeys(name for part in parts for name in part.by_parameter)
-    # Absent from some samples: a ReLU6 that does not saturate.
-    terms = {name: torch.cat([p.by_parameter.get(name, torch.zeros_like(p.score)) for p in parts]) for name in names}
+    terms = join_terms([part.by_parameter for part in parts], [len(part.score) for part in parts])
     columns = ("score", "input", "bias", "residual", "target", "rival")
     joined: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in columns}
     joined = {name: None if column[0] is None else torch.cat(column) for name, column in joined.items()}
@@ -183,10 +188,36 @@ def _decompose(trace: Trace, target: Tensor | None, rival: Tensor | None, of: st
         if (others == classes).any():
             raise ValueError("rival: got the target's own class, expected another one")
         weights = graph.one_hot(classes) - graph.one_hot(others)
+    split = split_score(trace, weights)
+    bias = sum(split.terms.values(), torch.zeros_like(split.score))
+    residual = split.score - split.linear - bias
+    return HomogeneousDecomposition(split.score, split.linear, bias, split.terms, residual, classes, others)
+
+
+class SplitScore(NamedTuple):
+    """A score Psi (N,), <x, ∇Psi>, the contribution of every additive term, and ∇Psi."""
+
+    score: Tensor
+    linear: Tensor
+    terms: dict[str, Tensor]
+    gradient: Tensors
+
+
+def split_score(trace: Trace, weights: Tensor) -> SplitScore:
+    """The parts of the score that ``weights`` (N, K) make of the model's scores (N, K)."""
+    graph = trace.graph
+    scores = graph.scores.detach().to(accumulation_dtype(graph.scores.dtype))
     # Not the product with the weights: a masked class has a score of -inf.
     score = torch.where(weights == 0, 0, weights * scores).sum(1)
     n = len(score)
     gradient, terms = trace.gradient(weights, lambda constant, g: contribution(constant, g, n))
-    linear = per_sample_dot(tuple(x.detach() for x in graph.inputs), gradient)
-    bias = sum(terms.values(), torch.zeros_like(score))
-    return HomogeneousDecomposition(score, linear, bias, terms, score - linear - bias, classes, others)
+    return SplitScore(score, per_sample_dot(tuple(x.detach() for x in graph.inputs), gradient), terms, gradient)
+
+
+def join_terms(parts: list[dict[str, Tensor]], sizes: list[int]) -> dict[str, Tensor]:
+    """The terms of all parts; 0 where a part lacks one: a ReLU6 that does not saturate."""
+    like = next((term for part in parts for term in part.values()), torch.empty(0))
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {
+        name: torch.cat([p.get(name, like.new_zeros(n)) for p, n in zip(parts, sizes, strict=True)]) for name in names
+    }

@@ -23,7 +23,7 @@ from captum_alignment._core._inputs import (
 from captum_alignment._core._nearest import nearest_rival
 from captum_alignment._core._rivals import check_candidates, is_open
 from captum_alignment._core._scores import as_target, resolve_target
-from captum_alignment._core._statistics import all_finite, describe
+from captum_alignment._core._statistics import PERCENT, all_finite, describe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -80,7 +80,7 @@ class LinearAnalysis(Generic[InputsT]):
         larger, count = ("bias", bias_larger) if bias_larger > direction_larger else ("direction", direction_larger)
         return "\n".join(
             [
-                f"medians over {n} samples, 95 % intervals; per sample the three terms sum exactly",
+                f"medians over {n} samples, {PERCENT} intervals; per sample the three terms sum exactly",
                 f"linearized robustness {describe(self.linearized_robustness)}",
                 f"  = alignment         {describe(self.alignment)}",
                 f"  + direction gap     {describe(self.direction_gap)}  the map of one class is not that of the margin",

@@ -18,7 +18,7 @@ class RobustnessMetric(Metric):
     """Medians of alignment, its chance level, linearized robustness and distance, over batches and processes.
 
     ``metric.update(model, images)`` per batch, then ``metric.compute()``: {name: median, ``<name>_low`` and
-    ``<name>_high``: its distribution-free 95 % interval, NaN below six samples}, scalars in the units of the input. The
+    ``<name>_high``: its distribution-free interval, NaN below six samples}, scalars in the units of the input. The
     names are ``alignment`` (alpha), ``alignment_null`` (what the maps of the other samples of its batch score, NaN in a
     batch of one), ``linearized_robustness`` (rho~) and, with attacks, ``distance`` (rho from above; inf where no
     adversarial was found). Needs torchmetrics, which ``captum-alignment[study]`` brings.

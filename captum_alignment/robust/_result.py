@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_alignment._core._inputs import InputsT, to_dataframe, widest_dtype
 from captum_alignment._core._scores import as_target
-from captum_alignment._core._statistics import describe
+from captum_alignment._core._statistics import PERCENT, describe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -91,7 +91,7 @@ class AdversarialDistance(Generic[InputsT]):
     def __str__(self) -> str:
         found = int(self.distance.isfinite().sum())
         lines = [f"{name:<22}{describe(column)}" for name, column in self.by_attack.items()]
-        head = f"median distances over {len(self.distance)} samples, 95 % intervals; {found} with an adversarial"
+        head = f"median distances over {len(self.distance)} samples, {PERCENT} intervals; {found} with an adversarial"
         doubts = [sentence] if (sentence := doubt(self.distance, self.reason)) else []
         return "\n".join([head, f"{'minimum':<22}{describe(self.distance)}", *lines, *doubts])
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from captum_alignment import Alignment, alignment
-from captum_alignment.metrics import alignment_null
+from captum_alignment.metrics import alignment_null, alignment_null_of_maps, median_interval
 from tests import literal
 from tests.nets import TwoInputs, cnn, count_forward_passes, images, mlp, two_inputs
 
@@ -152,3 +152,49 @@ def test_integer_images_and_one_map_for_all_channels():
     x, a = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8), torch.randn(4, 1, 5, 5)
     expected = alignment(x.double(), a.double().repeat(1, 3, 1, 1))
     torch.testing.assert_close(alignment(x, a).double(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_null_of_maps_is_the_mean_of_a_column(monkeypatch):
+    x, a = torch.randn(7, 2, 3, dtype=torch.float64), torch.randn(7, 2, 3, dtype=torch.float64)
+    expected = [sum(float(alignment(x[i : i + 1], a[k : k + 1])) for i in range(7) if i != k) / 6 for k in range(7)]
+    torch.testing.assert_close(alignment_null_of_maps(x, a), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(alignment_null_of_maps(x, a).mean(), alignment_null(x, a).null.mean())
+    monkeypatch.setattr("captum_alignment.metrics._alignment._NULL_ROWS", 3)
+    torch.testing.assert_close(alignment_null_of_maps(x, a), torch.tensor(expected, dtype=torch.float64))
+    assert alignment_null_of_maps(x[:1], a[:1]).isnan().all()
+
+
+def shared_by(null, of_maps):
+    return null.median() * (of_maps / of_maps.mean() - 1)
+
+
+def coverage(n: int, trials: int, sign: int, seed: int = 0) -> tuple[float, float]:
+    """How often the interval of the median chance level (sign 1) or excess (-1) covers that of the whole population.
+
+    With and without what the samples share.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(3000, 20, generator=generator) * torch.rand(3000, 1, generator=generator).add(0.5)
+    a = torch.randn(3000, 20, generator=generator) + torch.randn(3000, 1, generator=generator) + 0.05 * x
+
+    def values(found):
+        return found.null if sign > 0 else found.excess
+
+    truth, hits = float(values(alignment_null(x, a)).median()), [0, 0]
+    for _ in range(trials):
+        drawn = torch.randperm(3000, generator=generator)[:n]
+        found = alignment_null(x[drawn], a[drawn])
+        shared = sign * shared_by(found.null, alignment_null_of_maps(x[drawn], a[drawn]))
+        for k, s in enumerate((shared, None)):
+            _, low, high = median_interval(values(found), s)
+            hits[k] += low <= truth <= high
+    return hits[0] / trials, hits[1] / trials
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("n", "trials"), [(60, 300), pytest.param(200, 4000, marks=pytest.mark.slow)])
+def test_the_interval_of_the_chance_level_covers_what_it_says(n, trials, sign):
+    covered, alone = coverage(n, trials, sign)
+    spread = 3 * math.sqrt(0.95 * 0.05 / trials)
+    assert 0.94 - spread < covered < 0.96 + spread
+    assert sign < 0 or alone < 0.92  # as if every null were of its sample alone

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 TINY = ["--strengths", "0", "0.01", "--epochs", "8", "--train-size", "400", "--eval-size", "16"]
-TINY += ["--attacks", "gradient", "ddn"]
+TINY += ["--attacks", "gradient", "ddn", "--seeds", "1"]
 
 
 @pytest.fixture(autouse=True)

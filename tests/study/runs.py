@@ -13,6 +13,20 @@ from captum_alignment.study.evaluation._records import typed
 
 #: The members of each family of columns.
 MEMBERS = {BY_ATTACK: ("ddn", "gradient"), BIAS: ("0.bias", "2.bias"), FORWARD: ("0.5", "1"), BACK: ("0.5", "1")}
+#: Attributions are compared where somebody asks for it.
+_ASKED_FOR = (
+    "alignment",
+    "null",
+    "excess",
+    "rank",
+    "deletion",
+    "randomized",
+    "agreement",
+    "sensitivity",
+    "seconds",
+    "failed",
+)
+MEMBERS |= {f"{name}:": () for name in _ASKED_FOR}
 #: Every column of the schema, families by their members.
 NAMES = tuple(
     about(field, "prefix") + member if member else field.name
@@ -50,6 +64,9 @@ def make_run(
         "null": null,
         "excess": alignment - null,
         "rank": rng.uniform(0.5, 1, n),
+        "map_null": rng.permutation(null),
+        "class_excess": rng.normal(0, 0.1, n),
+        "class_variance": 0.01,
         "binarized_alignment": binarized,
         "linearized_robustness": linearized,
         "bias": linearized - binarized,
@@ -153,6 +170,9 @@ def make_records(
                         "null": 0.4,
                         "excess": alignment - 0.4,
                         "rank": np.minimum(0.5 + 0.1 * s + 0.01 * base, 1),
+                        "map_null": 0.4,
+                        "class_excess": 0.1 * base,
+                        "class_variance": 1.0,
                         "binarized_alignment": binarized,
                         "linearized_robustness": linearized,
                         "direction_gap": binarized - alignment,

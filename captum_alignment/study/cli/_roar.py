@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def _roar_options(parser: argparse.ArgumentParser) -> None:
     from captum_alignment.study.fit import NETWORKS, TrainingConfig
-    from captum_alignment.study.roar import BUILT_IN, DEFAULTS, METHODS, MODES, PRESETS
+    from captum_alignment.study.load import BUILT_IN
+    from captum_alignment.study.roar import DEFAULTS, METHODS, MODES, PRESETS
 
     add_out(parser, "study")
     text = f"the setup of a paper, which other options override: {', '.join(PRESETS)}"
@@ -80,12 +81,12 @@ def _roar(arguments: argparse.Namespace) -> None:
 
 
 def _print_areas(cells: "pd.DataFrame") -> None:
-    from captum_alignment.study.page import percent, points
+    from captum_alignment.study.page import PERCENT, percent, points
     from captum_alignment.study.roar import areas
 
     rows: list[dict[str, Any]] = areas(cells).to_dict("records")  # pyright: ignore[reportAssignmentType] - its keys are names
     width = max(len(row["method"]) for row in rows)
-    print("\narea under the accuracy, and percentage points beyond random, with 95 % intervals over seeds")
+    print(f"\narea under the accuracy, and percentage points beyond random, with {PERCENT} intervals over seeds")
     for row in rows:
         area = f"{percent(row['area']):>7} ({percent(row['area_low'])} to {percent(row['area_high'])})"
         beyond = f"{points(row['beyond_random']):>6}"

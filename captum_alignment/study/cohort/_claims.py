@@ -1,13 +1,16 @@
-"""One verdict per claim of Etmann et al. 2019, from paired-bootstrap intervals over the common samples."""
+"""One verdict per claim of Etmann et al. 2019, at a level that holds for all trainings of a study."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
+
+from captum_alignment.metrics import LEVEL
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._judges import (
     HIGH,
     Judgement,
-    Status,
     correlated,
     flattens,
     linearized_is_close,
@@ -17,17 +20,24 @@ from captum_alignment.study.cohort._judges import (
     rises,
 )
 from captum_alignment.study.fit import STANDARD
+from captum_alignment.study.page import PERCENT, holm
+
+Status = Literal["supported", "contradicted", "not distinguishable", "not testable"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the figure of the paper that makes it, what this study says about it, and of which training."""
+    """A claim, the figure of the paper that makes it, what this study says of it, of which training, and its p.
+
+    p is None where there is no test.
+    """
 
     claim: str
     figure: str
     status: Status
     evidence: str
     training: str = ""
+    p: float | None = None
 
     def __str__(self) -> str:
         return f"{self.claim}: {self.status}. {self.evidence}"
@@ -44,18 +54,43 @@ class _Claim:
 def verdicts(cohort: Cohort) -> list[Verdict]:
     """One `Verdict` per claim, in the order of the paper's figures. Only usable strengths take part."""
     found = int(cohort.usable.sum())
-    result = []
-    for claim in _CLAIMS:
-        status, evidence = _judge(claim, cohort, found)
-        result.append(Verdict(claim.text, claim.figure, status, evidence, cohort.training))
-    return result
+    judged = [(claim, _judge(claim, cohort, found)) for claim in _CLAIMS]
+    return [Verdict(claim.text, claim.figure, _status(j), j.evidence, cohort.training, j.p) for claim, j in judged]
+
+
+def corrected(found: Sequence[Verdict]) -> list[Verdict]:
+    """Verdicts on several trainings, of which each claim's decided ones are so after Holm's correction, too.
+
+    Without it, of seven trainings that do nothing one or another would decide a claim in 3 studies of 10.
+    """
+    adjusted = {}
+    for claim in dict.fromkeys(verdict.claim for verdict in found):
+        family = [k for k, verdict in enumerate(found) if verdict.claim == claim]
+        p_values = holm([np.nan if (p := found[k].p) is None else p for k in family])
+        adjusted |= {k: (p, len(family)) for k, p in zip(family, p_values, strict=True)}
+    return [_after_holm(verdict, *adjusted[k]) for k, verdict in enumerate(found)]
+
+
+def _after_holm(verdict: Verdict, p: float, trainings: int) -> Verdict:
+    if verdict.status not in ("supported", "contradicted") or p <= 1 - LEVEL:
+        return verdict
+    note = f"p = {verdict.p:.2g} alone would be {verdict.status}, but not among {trainings} trainings (Holm’s {p:.2g})."
+    return replace(verdict, status="not distinguishable", evidence=f"{verdict.evidence} {note}")
+
+
+def _status(judgement: Judgement) -> Status:
+    if judgement.p is None:
+        return "not testable"
+    if not judgement.p <= 1 - LEVEL:  # NaN, too
+        return "not distinguishable"
+    return "supported" if judgement.holds else "contradicted"
 
 
 def _judge(claim: _Claim, cohort: Cohort, found: int) -> Judgement:
     if found < claim.needs:
-        return "not testable", f"It needs at least {claim.needs} usable strengths, and there are {found}."
+        return Judgement(f"It needs at least {claim.needs} usable strengths, and there are {found}.")
     if claim.needs > 1 and len(cohort.seeds) < 2:
-        return "not testable", "It compares trainings, and there is one training seed; --seeds 3 trains three."
+        return Judgement("It compares trainings, and there is one training seed; --seeds 3 trains three.")
     return claim.judge(cohort)
 
 
@@ -75,9 +110,9 @@ def basis(cohorts: Sequence[Cohort]) -> str:
         else "Claims that compare trainings have the seed as their unit: Student’s t"
     )
     return (
-        f"Verdicts come from 95 % intervals, of the {first.n} common samples of {models} usable "
+        f"Verdicts come from {PERCENT} intervals, of the {first.n} common samples of {models} usable "
         f"model{'s' if models != 1 else ''} ({trainings}). {compared}; those about samples within a model, a paired "
-        "bootstrap."
+        "bootstrap over samples, to whose variance that over seeds is added."
     )
 
 
@@ -97,12 +132,12 @@ _CLAIMS = (
         3,
         rises("linearized_robustness", "alignment", "median ρ̃", "median α"),
     ),
-    _Claim("The rise of alignment flattens at the robust end", "Fig. 2, MNIST", 3, flattens),
+    _Claim("The rise of alignment flattens at the robust end", "Fig. 2 (MNIST)", 3, flattens),
     _Claim("Elaborate attacks find smaller distances than the gradient attack", "Fig. 2, 3", 1, nearer_than_gradient),
     _Claim("Linearized robustness ρ̃ is close to the distances that attacks find", "Fig. 2, 3", 1, linearized_is_close),
     _Claim(
         "Sample by sample, linearized robustness and alignment are correlated",
-        "Fig. 4, MNIST",
+        "Fig. 4 (MNIST)",
         1,
         correlated("linearized_alignment", "ρ̃ and α", 0.0),
     ),

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from captum_alignment.study.compare import QUANTITIES, TIMES_CHANCE, USABLE, coordinates, times_chance
+from captum_alignment.study.compare import QUANTITIES, TIMES_CHANCE, USABLE, coordinates, shared_by_maps, times_chance
 from captum_alignment.study.evaluation import BY_ATTACK, Run
 from captum_alignment.study.fit import STANDARD, TRAININGS
 from captum_alignment.study.page import Array, bootstrap_medians, interval, median, resample
@@ -51,11 +51,6 @@ class Cohort:
         return resample(self.n)
 
     @cached_property
-    def seed_indices(self) -> Array:
-        """(B, R): the seeds of each replicate; all replicates are alike where there is one seed."""
-        return resample(len(self.seeds), len(self.indices), seed=1)
-
-    @cached_property
     def medians(self) -> dict[str, Array]:
         """{quantity: (S, R)}."""
         return {name: median(values) for name, values in self.values.items()}
@@ -64,14 +59,13 @@ class Cohort:
         """(R, U): the median of a quantity in each training, at the U usable strengths."""
         return self.medians[name][self.usable].T
 
-    def over_seeds(self, replicates: Array) -> Array:
-        """Replicates (B, S, R) as means (B, U) over resampled seeds at the usable strengths."""
-        drawn = np.take_along_axis(replicates[:, self.usable], self.seed_indices[:, None, :], axis=2)
-        return drawn.mean(axis=2)
-
     def level(self, name: str) -> tuple[Array, Array, Array]:
-        """The mean over seeds of a quantity's medians (S,), and its 95 % interval over samples."""
-        low, high = interval(bootstrap_medians(self.values[name], self.indices).mean(axis=2))
+        """The mean over seeds of a quantity's medians (S,), and its interval over samples."""
+        values, replicates = self.values[name], bootstrap_medians(self.values[name], self.indices)
+        shared = shared_by_maps(name, values, self.values["null"], self.values["map_null"])
+        if shared is not None:
+            replicates = replicates + np.moveaxis(shared[..., self.indices].mean(axis=-1), -1, 0)
+        low, high = interval(replicates.mean(axis=2))
         return self.medians[name].mean(axis=1), low, high
 
     def finite(self, *names: str) -> Array:
@@ -106,7 +100,7 @@ def _cohort(runs: Sequence[Run], training: str, common: Array, best: float) -> C
         of = times_chance if values == TIMES_CHANCE else lambda run: run.values(values)
         return np.array([[of(run)[np.isin(run.values("sample"), common)] for run in row] for row in grid])
 
-    names = (*QUANTITIES, *(BY_ATTACK + attack for attack in shared), TIMES_CHANCE)
+    names = (*QUANTITIES, "map_null", *(BY_ATTACK + attack for attack in shared), TIMES_CHANCE)
     accuracy = np.array([[run.correct.mean() for run in row] for row in grid])
     values = {name: stacked(name) for name in names}
     return Cohort(training, strengths, seeds, values, accuracy, tuple(shared), best)

@@ -37,8 +37,8 @@ class StudyConfig(TrainingConfig):
         metadata={"help": "of a single regularizer, one network each (default: by regularizer)", "metavar": "X"},
     )
     epochs: int = field(
-        default=30,
-        metadata={"help": "passes over the training samples (default: by data set; 30 on the digits)", "metavar": "N"},
+        default=15,
+        metadata={"help": "passes over the training samples (default: by data set; 15 on the digits)", "metavar": "N"},
     )
     train_size: int | None = field(
         default=None,
@@ -52,7 +52,7 @@ class StudyConfig(TrainingConfig):
         metadata={"help": "names, or FILE.py:NAME", "metavar": "NAME"},
     )
     seed: int = field(default=0, metadata={"help": "of the choice of samples and of training", "metavar": "N"})
-    seeds: int = field(default=1, metadata={"help": "train every network with that many seeds", "metavar": "N"})
+    seeds: int = field(default=3, metadata={"help": "train every network with that many seeds", "metavar": "N"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -127,7 +127,7 @@ def _strengths_row(row: Sequence[Axes], cohort: Cohort) -> None:
 
 
 def _band(axes: Axes, cohort: Cohort, name: str, color: str, marker: str, label: str, ls: str = "-") -> None:
-    """The medians of a quantity over the strengths, with their 95 % intervals."""
+    """The medians of a quantity over the strengths, with their intervals."""
     ticks = np.arange(len(cohort.strengths))
     middle, low, high = cohort.level(name)
     axes.fill_between(ticks, low, high, color=color, alpha=0.15, lw=0)

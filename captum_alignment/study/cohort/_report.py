@@ -15,7 +15,7 @@ from captum_alignment.study.cohort._figures import alignment_figure, strengths_f
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
 from captum_alignment.study.fit import STANDARD, TRAININGS
-from captum_alignment.study.page import Column, Picture, Table, percent, picture, setting, write_page
+from captum_alignment.study.page import PERCENT, Column, Picture, Table, percent, picture, setting, write_page
 from captum_alignment.study.store import whole_file
 
 _DATASET_NAMES = {
@@ -29,12 +29,13 @@ _LEVELS = {
     TIMES_CHANCE: "α / chance",
 }
 _ALIGNMENT = (
-    "Median alignment against median robustness, with the 95 % intervals of both; along a curve the strength grows. "
-    "Dashed, the alignment that the maps of other images would give. Crosses are strengths that cost too much accuracy."
+    f"Median alignment against median robustness, with the {PERCENT} intervals of both; along a curve the strength "
+    "grows. Dashed, the alignment that the maps of other images would give. Crosses are strengths that cost too much "
+    "accuracy."
 )
 _STRENGTHS = (
-    "Over the strength, with 95 % intervals. Strengths on grey ground have a network below the dashed line of accuracy "
-    "and are left out of the verdicts."
+    f"Over the strength, with {PERCENT} intervals. Strengths on grey ground have a network below the dashed line of "
+    "accuracy and are left out of the verdicts."
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from captum_alignment.study.cohort._claims import Verdict, basis, verdicts
+from captum_alignment.study.cohort._claims import Verdict, basis, corrected, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._config import StudyConfig
 from captum_alignment.study.cohort._evaluate import evaluate_members, join_records
@@ -43,7 +43,7 @@ class StudyResult:
 
     Attributes:
         records: a row per network and sample, its coordinates (training, strength, training_seed) before its numbers.
-        summary: a row per network: medians over its samples, each with its 95 % interval.
+        summary: a row per network: medians over its samples, each with its interval.
         verdicts: of every claim, training by training. basis: what they rest on. report: its path.
     """
 
@@ -96,7 +96,7 @@ def run_study(
     write_table(folder / "records.parquet", records)
     write_text(folder / "summary.csv", summary.to_csv(index=False))
     cohorts = make_cohorts(runs, list(trainings))
-    found, on = [verdict for cohort in cohorts for verdict in verdicts(cohort)], basis(cohorts)
+    found, on = corrected([verdict for cohort in cohorts for verdict in verdicts(cohort)]), basis(cohorts)
     report = folder / "report.html"
     write_study_report(report, configs, runs, summary, cohorts, found, on, len(data.train))
     return StudyResult(records, summary, found, on, report)

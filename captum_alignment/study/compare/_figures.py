@@ -48,7 +48,7 @@ def distribution_figure(runs: Sequence[Run]) -> Figure:
 
 
 def robust_accuracy_figure(groups: Sequence[Sequence[Run]]) -> Figure:
-    """The share of samples that stay right (without labels: as they are) against eps, with 95 % bands.
+    """The share of samples that stay right (without labels: as they are) against eps, with bands.
 
     A curve is a run, or the mean over a group of runs that differ in the training seed alone.
     """

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from captum_alignment.metrics import median_interval
+from captum_alignment.study.compare._chance import TIMES_CHANCE, exchangeability, shared_by_maps, times_chance
 from captum_alignment.study.compare._coordinates import COORDINATES, coordinates
 from captum_alignment.study.evaluation import BY_ATTACK, COLUMNS, Run, about
 from captum_alignment.study.page import Array, class_name, mean_interval, median, spearman, spearman_interval, wilson
@@ -19,14 +20,14 @@ from captum_alignment.study.page import Array, class_name, mean_interval, median
 USABLE = 0.9
 #: The medians that the summary reports, besides one distance per attack: of the columns with a title.
 QUANTITIES = tuple(field.name for field in COLUMNS if about(field, "title"))
-#: alignment / null, the alignment in units of its chance level.
-TIMES_CHANCE = "times_chance"
 #: Pairs of quantities whose rank correlation over the samples of a model is reported.
 CORRELATIONS = {
     "linearized_alignment": ("linearized_robustness", "alignment"),
     "linearized_distance": ("linearized_robustness", "distance"),
     "alignment_distance": ("alignment", "distance"),
 }
+#: A radius inside which a sample has no adversarial, certified.
+LOWER = "lower_bound"
 #: What lies between the alignment and the linearized robustness; the three terms sum to it, sample by sample.
 GAPS = ("direction_gap", "bias_gap")
 
@@ -34,17 +35,19 @@ GAPS = ("direction_gap", "bias_gap")
 BY_CLASS = ("distance", "linearized_robustness", "alignment")
 
 
-def summarise_runs(runs: Sequence[Run]) -> pd.DataFrame:
+def summarise_runs(runs: Sequence[Run], epsilons: Sequence[float] = ()) -> pd.DataFrame:
     """One row per run, over its measured samples.
 
     Runs of a study have their `COORDINATES`. usable is whether the accuracy is at least `USABLE` of the best on the
     same data set; a run without labels counts as usable. n and errors are the numbers of samples that were and were
     not measured; accuracy is that of the labelled ones, and found the share with an adversarial. ``<quantity>`` and
     ``distance_<attack>`` are medians and ``spearman_<pair>`` rank correlations of the ``spearman_<pair>_n`` finite
-    pairs; each has its 95 % interval, ``_low`` and ``_high``. direction_larger is the share of samples on which the
-    direction gap is the larger one.
+    pairs; each has its interval, ``_low`` and ``_high``. class_p is small where maps show their image and not only its
+    class (`exchangeability`). direction_larger is the share of samples on which the direction gap is the larger one.
+    For each of the ``epsilons`` ``robust@<eps>`` is `robust_accuracy`, computed here from the distances, and
+    ``certified@<eps>`` `certified_accuracy`.
     """
-    summary = pd.DataFrame([_row(run) for run in runs])
+    summary = pd.DataFrame([_row(run) | _at(run, epsilons) for run in runs])
     data = [str(run.config.get("dataset")) for run in runs]
     best = {name: float(summary.loc[[own == name for own in data], "accuracy"].max()) for name in set(data)}
     summary.insert(1, "usable", ~(summary["accuracy"] < USABLE * np.array([best[name] for name in data])))
@@ -53,22 +56,15 @@ def summarise_runs(runs: Sequence[Run]) -> pd.DataFrame:
     return summary
 
 
-def times_chance(run: Run) -> Array:
-    """alignment / null of every measured sample (n,)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = run.values("alignment") / run.values("null")
-    # 0 / 0: a model without gradient, no better than chance.
-    return np.where((run.values("alignment") == 0) & (run.values("null") == 0), 1.0, ratio)
-
-
 def _row(run: Run) -> dict[str, Any]:
     row: dict[str, Any] = {"run": run.name, "n": run.measured, "errors": len(run.errors)}
     labelled, distance = run.labelled, run.values("distance")
     row |= _share("accuracy", run.correct[labelled])
     row |= _share("found", np.isfinite(distance[~np.isnan(distance)]))
     for name in (*QUANTITIES, *(f"{BY_ATTACK}{attack}" for attack in run.attacks)):
-        row |= _median(name, run.values(name))
-    row |= _median(TIMES_CHANCE, times_chance(run))
+        row |= _median(run, name, run.values(name))
+    row |= _median(run, TIMES_CHANCE, times_chance(run))
+    row |= exchangeability(run)
     direction, bias = (np.abs(run.values(name)) for name in GAPS)
     row |= _share("direction_larger", (direction > bias)[np.isfinite(direction) & np.isfinite(bias)])
     for name in CORRELATIONS:
@@ -91,17 +87,34 @@ def finite_pair(run: Run, name: str) -> tuple[Array, Array]:
     return a[kept], b[kept]
 
 
-def robust_accuracy(run: Run, eps: Array) -> pd.DataFrame:
-    """The share of samples that are predicted right and farther than each eps from another class, with 95 % bounds.
+def _at(run: Run, epsilons: Sequence[float]) -> dict[str, float]:
+    """robust@ and certified@ each of the sizes."""
+    eps = np.array(epsilons, dtype=float)
+    row = {}
+    for name, accuracy in {"robust": robust_accuracy, "certified": certified_accuracy}.items():
+        curve = accuracy(run, eps)
+        for number, one in enumerate(epsilons):
+            row |= _interval(f"{name}@{one:g}", *(float(curve[end][number]) for end in ("share", "low", "high")))
+    return row
+
+
+def certified_accuracy(run: Run, eps: Array) -> pd.DataFrame:
+    """As `robust_accuracy`, of the certified lower bound `LOWER` of the distance, which no attack undercuts."""
+    return robust_accuracy(run, eps, LOWER)
+
+
+def robust_accuracy(run: Run, eps: Array, of: str = "distance") -> pd.DataFrame:
+    """The share of samples that are predicted right and farther than each eps from another class, with bounds.
 
     Of a run without labels, the share farther than eps, whether right or not. A sample without an adversarial has no
-    answer and does not count as robust, at any eps.
+    answer and does not count as robust, at any eps; of those with one no ``distance`` is smaller than the true one.
     """
-    distance = run.values("distance")
+    distance = run.values(of)
     counted, right = ~np.isnan(distance), np.ones(len(distance), dtype=bool)
     if run.labelled.any():
         counted, right = counted & run.labelled, run.correct
-    reach = np.sort(distance[counted & right & np.isfinite(distance)])
+    answered = np.isfinite(distance) | (of == LOWER)  # a certificate may well say that there is no adversarial
+    reach = np.sort(distance[counted & right & answered])
     kept = len(reach) - np.searchsorted(reach, eps, side="right")
     n = int(counted.sum())
     low, high = wilson(kept, n)
@@ -137,8 +150,10 @@ def by_class(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "name", "n", "accuracy", *BY_CLASS])
 
 
-def _median(name: str, values: Array) -> dict[str, float]:
-    return _interval(name, *median_interval(torch.from_numpy(values.copy())))
+def _median(run: Run, name: str, values: Array) -> dict[str, float]:
+    shared = shared_by_maps(name, values, run.values("null"), run.values("map_null"))
+    tensors = [None if array is None else torch.from_numpy(array.copy()) for array in (values, shared)]
+    return _interval(name, *median_interval(*tensors))  # pyright: ignore[reportArgumentType] - values are there
 
 
 def _share(name: str, hits: Array) -> dict[str, float]:

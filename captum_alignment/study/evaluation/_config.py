@@ -20,6 +20,14 @@ class EvaluationConfig:
         default="fast",
         metadata={"help": "names, one or more, or FILE.py:NAME", "metavar": "NAME", "nargs": "+"},
     )
+    attributions: Any = field(
+        default=None,
+        metadata={
+            "help": "attributions to compare, also FILE.py:NAME and captum.attr:NAME",
+            "metavar": "NAME",
+            "nargs": "+",
+        },
+    )
     norm: float = field(default=2, metadata={"help": "of perturbations: 1, 2 or inf", "metavar": "P"})
     bounds: tuple[float, float] = field(
         default=(0, 1), metadata={"help": "the least and the greatest value of an image", "metavar": "X"}
@@ -42,7 +50,7 @@ class EvaluationConfig:
     part_size: int | None = field(
         default=None,
         metadata={
-            "help": "samples of a part, which is written as one file and whose maps are each other's chance level "
+            "help": "samples of a part, which is written as one file "
             "(default: 100, or 32 for images of more than 64 x 64 pixels)",
             "metavar": "N",
         },

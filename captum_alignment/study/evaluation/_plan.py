@@ -1,8 +1,11 @@
 """What an evaluation is to do: the model, the samples and their parts, checked before anything is written."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,11 +13,11 @@ from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.evaluation._attacks import describe_attacks
 from captum_alignment.study.evaluation._certify import refusal
 from captum_alignment.study.evaluation._config import EvaluationConfig
-from captum_alignment.study.load import Autocast, Sample, Samples
+from captum_alignment.study.load import Autocast, NamedAttribution, Sample, Samples, reason, resolve_attributions
 from captum_alignment.study.store import state_hash
 
-#: Samples of one part: what a killed process loses at most, and whose maps are each other's chance level.
-_PART, _PART_OF_LARGE = 100, 32
+#: Samples of one group, whose maps are each other's chance level; and of a part, which a killed process loses at most.
+_GROUP, _GROUP_OF_LARGE = 100, 32
 _LARGE = 3 * 64 * 64
 #: So many samples are tried before a data set counts as unreadable.
 _TRIES = 16
@@ -22,7 +25,7 @@ _TRIES = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """The samples ``indices`` of a data set in ``parts`` parts, and what is measured of ``model``.
+    """The samples ``indices`` of a data set, in so many parts and groups, and what is measured of ``model``.
 
     Attributes:
         config: its attacks are resolved: {name: attack}.
@@ -35,13 +38,28 @@ class Plan:
     config: EvaluationConfig
     indices: list[int]
     parts: int
+    groups: int
     classes: int
     like: Tensor
+    attributions: list[NamedAttribution]
     manifest: dict[str, Any]
 
+    def group(self, number: int) -> list[int]:
+        """The samples of a group: far apart, because neighbours in a folder are of one class."""
+        return self.indices[number :: self.groups]
+
+    def group_of(self, index: int) -> int:
+        """The group of a sample."""
+        return bisect_left(self.indices, index) % self.groups
+
     def part(self, number: int) -> list[int]:
-        """The samples of a part: far apart, because neighbours in a folder are of one class."""
-        return self.indices[number :: self.parts]
+        """The samples of a part: group after group is cut into parts, by default each into one."""
+        return self._parts[number].tolist()
+
+    @cached_property
+    def _parts(self) -> list[np.ndarray]:
+        ordered = np.concatenate([np.array(self.group(number), int) for number in range(self.groups)])
+        return np.array_split(ordered, self.parts)
 
 
 def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
@@ -56,8 +74,11 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
     like = _first(samples, indices).unsqueeze(0).to(_reference(model))
     samples.shape = tuple(like.shape[1:])
     classes = _try(runner, like)
-    size = config.part_size or (_PART if like.numel() <= _LARGE else _PART_OF_LARGE)
-    names = getattr(dataset, "classes", None)
+    group = _GROUP if like.numel() <= _LARGE else _GROUP_OF_LARGE
+    size = config.part_size or group
+    parts, groups = (-(-len(indices) // length) for length in (size, group))
+    names = samples.classes
+    attributions = resolve_attributions(config.attributions, runner, (low, high))
     manifest = {
         "model": getattr(model, "__qualname__", type(model).__qualname__),
         "weights": state_hash(model.state_dict()) if isinstance(model, nn.Module) else "unknown (a function)",
@@ -74,11 +95,13 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
         "seed": config.seed,
         "part size": size,
     }
+    if attributions:
+        manifest["attributions"] = [attribution.name for attribution in attributions]
     if config.certify:
         refused = refusal(runner, like)
         manifest |= {"certify": config.certify} | ({"refused": refused} if refused else {})
         resolved = replace(resolved, certify=None if refused else config.certify)
-    return Plan(runner, samples, resolved, indices, -(-len(indices) // size), classes, like, manifest)
+    return Plan(runner, samples, resolved, indices, parts, groups, classes, like, attributions, manifest)
 
 
 def _draw(n: int, subset: int | None, seed: int) -> list[int]:
@@ -95,6 +118,8 @@ def _reference(model: Any) -> Tensor:
     """A tensor on the device and of the dtype of the model's parameters."""
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_meta:
+                raise ValueError("model: its parameters are on the meta device, where they have no values; load them")
             if tensor.is_floating_point():
                 return tensor
     return torch.empty(0)
@@ -118,10 +143,10 @@ def _try(model: Any, image: Tensor) -> int:
     try:
         with torch.no_grad():
             scores = model(image.clone())
-    except Exception as error:  # the model is foreign code
+    except (Exception, SystemExit) as error:  # the model is foreign code
         raise ValueError(
-            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])}: {_short(error)}; "
-            "do the images have the size and channels that it expects?"
+            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])} ({reason(error)}); do "
+            "they have the size and channels that it expects?"
         ) from error
     if not isinstance(scores, Tensor):
         raise TypeError(
@@ -133,7 +158,3 @@ def _try(model: Any, image: Tensor) -> int:
             f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for one image, expected scores (1, K)"
         )
     return max(2, scores.numel())
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

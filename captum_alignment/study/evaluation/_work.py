@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from captum_alignment.metrics import alignment_null
+from captum_alignment.study.evaluation._attributions import measure_attributions
 from captum_alignment.study.evaluation._batches import BatchSize
+from captum_alignment.study.evaluation._chance import ChanceLevels, Explained
 from captum_alignment.study.evaluation._gallery import GalleryMaps
 from captum_alignment.study.evaluation._measure import measure, usable_scores
 from captum_alignment.study.evaluation._plan import Plan
@@ -29,6 +30,9 @@ class Work:
     batch_size: BatchSize
     gallery: GalleryMaps
 
+    def __post_init__(self) -> None:
+        self._levels = ChanceLevels(self.plan, self.batch_size)
+
     def part(self, number: int, bar: Any) -> pd.DataFrame:
         """The records of one part, in the order of its samples."""
         indices = self.plan.part(number)
@@ -43,8 +47,9 @@ class Work:
             gradients.append(gradient)
             bar.update(len(table))
         if tables:
-            chance = self._chance_level(good, torch.cat(gradients))
-            tables = [pd.concat(tables, ignore_index=True).assign(**chance)]
+            table = pd.concat(tables, ignore_index=True)
+            table = table.assign(**self._chance(table, good, torch.cat(gradients)))
+            tables = [table.assign(**self._attributions(table, good))]
         if failed:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))
@@ -57,7 +62,7 @@ class Work:
     def finish_gallery(self, records: pd.DataFrame) -> dict[str, np.ndarray]:
         """The arrays of the gallery; samples whose maps are not at hand, as another process has them, are repeated."""
         again = [self.plan.samples[index] for index in self.gallery.missing(records)]
-        for _ in self.batch_size.over(again, self._measure):
+        for _ in self.batch_size.over([sample for sample in again if sample.error is None], self._measure):
             pass
         return self.gallery.arrays(records)
 
@@ -78,19 +83,30 @@ class Work:
         errors = [None if fine else "the model's scores are NaN or infinite" for fine in good.tolist()]
         return typed(frame.assign(**_identity(samples), error=errors)), gradients
 
-    def _chance_level(self, samples: Sequence[Sample], gradients: Tensor) -> dict[str, np.ndarray]:
-        """null, excess and rank, among the samples of the part that have a gradient; NaN for the others."""
-        known = gradients.flatten(1).isfinite().all(1)
-        if not known.any():
+    def _chance(self, measured: pd.DataFrame, samples: Sequence[Sample], gradients: Tensor) -> dict[str, pd.Series]:
+        """The columns of `ChanceLevels`; NaN for a sample without scores."""
+        classes = measured["prediction"] if "prediction" in measured else pd.Series(pd.NA, index=measured.index)
+        explained = {
+            sample.index: Explained(sample.image, gradient, int(label))
+            for sample, gradient, label in zip(samples, gradients, classes, strict=True)
+            if sample.image is not None and not pd.isna(label)
+        }
+        columns = self._levels.columns(explained)
+        return {name: measured["sample"].map(column).astype(float) for name, column in columns.items() if column}
+
+    def _attributions(self, table: pd.DataFrame, samples: Sequence[Sample]) -> dict[str, Any]:
+        """The columns of the attributions, missing where the model has no scores."""
+        if not self.plan.attributions or "prediction" not in table or table["prediction"].isna().all():
             return {}
-        images = torch.stack([s.image for s in samples if s.image is not None])[known]
-        found = alignment_null(images, gradients[known].to(images), norm=self.plan.config.norm)
-        columns = {}
-        for name in ("null", "excess", "rank"):
-            column = torch.full((len(samples),), torch.nan, dtype=torch.float64)
-            column[known] = getattr(found, name).double()
-            columns[name] = column.numpy()
-        return columns
+        known = table["prediction"].notna().to_numpy(bool)
+        images = torch.stack([s.image for s in samples if s.image is not None])[known.tolist()]
+        images = images.to(self.plan.like)
+        targets = torch.tensor(table["prediction"][known].tolist(), device=images.device)
+        found = measure_attributions(
+            self.plan.model, images, targets, self.plan.attributions, self.plan.config, batch_size=self.batch_size.size
+        )
+        index = table.index[known]
+        return {name: pd.Series(column, index).reindex(table.index) for name, column in found.items()}
 
     def _check(self, samples: Sequence[Sample]) -> None:
         for sample in samples:

@@ -11,6 +11,7 @@ import torch
 from captum_alignment.study.compare import USABLE
 from captum_alignment.study.faithfulness._figures import alignment_figure, faithfulness_figure, saliency_figure
 from captum_alignment.study.page import (
+    PERCENT,
     Column,
     Table,
     between,
@@ -82,7 +83,8 @@ def write_report(
         faithfulness=picture(
             faithfulness_figure(table),
             "Median robustness against the area under the ROAR curve of each network’s saliency, small where it is "
-            "faithful. Bars are 95 % intervals; the grey line is a random ranking; crosses are networks left out.",
+            f"faithful. Bars are {PERCENT} intervals; the grey line is a random ranking; crosses are networks left "
+            "out.",
         ),
         alignment=picture(
             alignment_figure(table),

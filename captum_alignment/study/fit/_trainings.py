@@ -89,7 +89,7 @@ TRAININGS: dict[str, Training] = {
         "λ",
         "weight of ‖∇ CE‖² per sample",
         "Etmann et al. 2019",
-        (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        (0.0, 0.03, 0.1, 0.3, 1.0, 3.0),
         (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
         regularized(lambda weight, _: LocalLipschitz(weight)),
     ),

@@ -3,9 +3,11 @@
 `write_page` renders a template of ``templates/`` with `Table`, `Picture` and plain values; every text is escaped.
 """
 
+from captum_alignment.study.page._estimates import Estimate, holm, over_trainings, over_trainings_and_samples
 from captum_alignment.study.page._images import gallery_figure, show_image, show_signed
 from captum_alignment.study.page._page import Picture, picture, write_page
 from captum_alignment.study.page._statistics import (
+    PERCENT,
     Array,
     bootstrap_medians,
     bootstrap_spearman,
@@ -32,7 +34,7 @@ from captum_alignment.study.page._style import (
     run_style,
 )
 from captum_alignment.study.page._tables import Column, Table, count, percent, points
-from captum_alignment.study.page._text import between, class_name, fixed, number, setting
+from captum_alignment.study.page._text import between, class_name, fixed, number, p_value, setting
 
 __all__ = [
     "BLUE",
@@ -40,12 +42,14 @@ __all__ = [
     "INK",
     "MUTED",
     "ORANGE",
+    "PERCENT",
     "PINK",
     "STYLE",
     "VERMILION",
     "WIDTH",
     "Array",
     "Column",
+    "Estimate",
     "Picture",
     "Table",
     "between",
@@ -55,11 +59,15 @@ __all__ = [
     "count",
     "fixed",
     "gallery_figure",
+    "holm",
     "interval",
     "labels",
     "mean_interval",
     "median",
     "number",
+    "over_trainings",
+    "over_trainings_and_samples",
+    "p_value",
     "percent",
     "picture",
     "plain",

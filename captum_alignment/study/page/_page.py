@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from captum_alignment.study.page._statistics import PERCENT
 from captum_alignment.study.page._text import number
 from captum_alignment.study.store import write_text
 
@@ -48,6 +49,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.globals["level"] = PERCENT
     script, fingerprint = _script()
     today = datetime.now(timezone.utc).date().isoformat()
     html = environment.get_template(template).render(

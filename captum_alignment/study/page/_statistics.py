@@ -9,11 +9,16 @@ from scipy.stats import norm as normal
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
+from captum_alignment.metrics import LEVEL
+
 Array = NDArray[Any]
 
-LEVEL = 0.95
 RESAMPLES = 2000
-_Z = float(normal.ppf((1 + LEVEL) / 2))  # the standard deviations within which that share of a normal one lies
+#: `LEVEL` as texts name it.
+PERCENT = f"{100 * LEVEL:g} %"
+#: The share of a distribution below the upper bound of an interval.
+TAIL = (1 + LEVEL) / 2
+Z = float(normal.ppf(TAIL))  # the standard deviations within which that share of a normal one lies
 #: Below this many pairs the variance of a rank correlation is not left to its estimate alone.
 _FEW = 30
 #: Resampled values held at once.
@@ -26,7 +31,7 @@ def resample(n: int, resamples: int = RESAMPLES, *, seed: int = 0) -> Array:
 
 
 def interval(replicates: ArrayLike) -> tuple[Array, Array]:
-    """The 95 % percentile interval over the first axis. NaN where a replicate is NaN.
+    """The percentile interval over the first axis. NaN where a replicate is NaN.
 
     Bounds are replicates themselves: interpolation would make NaN of infinities.
     """
@@ -36,12 +41,12 @@ def interval(replicates: ArrayLike) -> tuple[Array, Array]:
 
 
 def mean_interval(values: ArrayLike) -> tuple[Array, Array, Array]:
-    """The mean over the first axis, of independent trainings, and its 95 % interval by Student's t; NaN for one."""
+    """The mean over the first axis, of independent trainings, and its interval by Student's t; NaN for one."""
     found = np.asarray(values, float)
     n, mean = len(found), found.mean(axis=0)
     if n < 2:
         return mean, mean * np.nan, mean * np.nan
-    half = student.ppf((1 + LEVEL) / 2, n - 1) * found.std(axis=0, ddof=1) / np.sqrt(n)
+    half = student.ppf(TAIL, n - 1) * found.std(axis=0, ddof=1) / np.sqrt(n)
     return mean, mean - half, mean + half
 
 
@@ -75,10 +80,10 @@ def bootstrap_spearman(a: ArrayLike, b: ArrayLike, indices: Array) -> Array:
 
 
 def wilson(successes: ArrayLike, trials: ArrayLike) -> tuple[Array, Array]:
-    """The 95 % score interval of a share (Wilson 1927), which stays in [0, 1]; NaN without trials."""
+    """The score interval of a share (Wilson 1927), which stays in [0, 1]; NaN without trials."""
     k, n = np.asarray(successes, float), np.asarray(trials, float)
     n = np.where(n > 0, n, np.nan)
-    share, square = k / n, _Z**2 / n
+    share, square = k / n, Z**2 / n
     half = np.sqrt(square * (share * (1 - share) + square / 4))
     middle = share + square / 2
     # Exact at the ends, where rounding could leave [0, 1] or the share out.
@@ -107,7 +112,7 @@ def spearman_interval(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     error = influence.std(ddof=1) / np.sqrt(n) / (1 - r * r)
     if n < _FEW:  # too few to estimate it well: not below that of a normal sample (Fieller et al. 1957)
         error = max(error, np.sqrt(1.06 / (n - 3)))
-    half = student.ppf((1 + LEVEL) / 2, n - 2) * error
+    half = student.ppf(TAIL, n - 2) * error
     return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
 
 

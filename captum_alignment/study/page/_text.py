@@ -17,6 +17,11 @@ def fixed(value: Any, digits: int = 2, *, sign: bool = False) -> str:
     return _special(value) or _minus(f"{float(value):{'+' if sign else ''}.{digits}f}")
 
 
+def p_value(value: Any) -> str:
+    """Three decimals, or that it is smaller."""
+    return "< 0.001" if value < 0.001 else fixed(value, 3)
+
+
 def between(low: Any, high: Any, digits: int = 2, *, sign: bool = False) -> str:
     """An interval in brackets."""
     return f"({fixed(low, digits, sign=sign)} to {fixed(high, digits, sign=sign)})"

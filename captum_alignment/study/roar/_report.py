@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from captum_alignment.study.page import Column, Table, percent, picture, points, setting, write_page
+from captum_alignment.study.page import PERCENT, Column, Table, percent, picture, points, setting, write_page
 from captum_alignment.study.roar._figures import TITLES, accuracy_figure, examples_figure
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell
 from captum_alignment.study.roar._summary import areas, curves, groups
@@ -26,9 +26,9 @@ def write_roar_report(
     modes = list(under["mode"].unique())
     seeds = int(over["seeds"].max())
     bars = (
-        f"the mean over {seeds} seeds with its 95 % interval by Student’s t"
+        f"the mean over {seeds} seeds with its {PERCENT} interval by Student’s t"
         if seeds > 1
-        else "one training; its bar is the 95 % interval that the number of test images alone gives"
+        else f"one training; its bar is the {PERCENT} interval that the number of test images alone gives"
     )
     whole = over[over["mode"] == UNMODIFIED].iloc[0]
     write_page(

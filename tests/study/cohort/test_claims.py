@@ -1,9 +1,10 @@
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from captum_alignment.study.cohort._claims import _CLAIMS, basis, verdicts
+from captum_alignment.study.cohort._claims import Verdict, basis, corrected, verdicts
 from tests.study import runs
 from tests.study.runs import cohort_of
 
@@ -139,38 +140,14 @@ def test_one_training_seed_tests_nothing_that_compares_trainings():
     assert {v.status for v in found if v not in compared} == {"supported"}
 
 
-def decided(effect: float, trials: int, rng) -> dict[str, float]:
-    """How often each claim that compares trainings is decided: medians with the noise of a training, 3 % of theirs."""
-    counts: dict[str, float] = {}
-    compared = [claim for claim in _CLAIMS if claim.needs > 1]
-    for _ in range(trials):
-        records = make_records(strengths=(0.0, 0.1, 1.0), n=12)
-        for name in ("distance", "linearized_robustness", "alignment", "null", "deviation"):
-            step = records["strength"].rank(method="dense") - 1
-            noise = records.groupby("model")["sample"].transform(lambda _: rng.normal(0, 0.03))
-            sign = {"null": 0, "deviation": -1}.get(name, 1)
-            spread = 1 + 0.01 * np.cos(records["sample"])  # the same images in every model
-            records[name] = spread * np.exp(sign * effect * step + noise)
-        records["excess"] = records["alignment"] - records["null"]
-        cohort = cohort_of(records)
-        for claim in compared:
-            status, _ = claim.judge(cohort)
-            counts[claim.text] = counts.get(claim.text, 0) + (status in ("supported", "contradicted")) / trials
-    return counts
-
-
-@pytest.mark.parametrize("trials", [30, pytest.param(600, marks=pytest.mark.slow)])
-def test_what_measures_nothing_is_decided_no_more_often_than_its_level(trials):
-    found = decided(0.0, trials, np.random.default_rng(0))
-    assert len(found) == 7
-    assert max(found.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
-
-
-def test_what_is_there_is_found():
-    found = decided(0.2, 8, np.random.default_rng(1))
-    assert (
-        min(share for claim, share in found.items() if "flattens" not in claim and "linear models" not in claim) > 0.8
-    )
+def test_decided_verdicts_stay_so_only_after_holms_correction():
+    one = Verdict("a", "Fig. 1", "supported", "It is 1.", "pgd-l2", 0.01)
+    none = replace(one, status="not testable", p=None)
+    found = corrected([one, replace(one, p=0.04), replace(one, p=0.5, status="not distinguishable"), none])
+    assert [verdict.status for verdict in found] == ["supported", *["not distinguishable"] * 2, "not testable"]
+    assert "p = 0.04 alone would be supported, but not among 4 trainings (Holm’s 0.08)" in found[1].evidence
+    other = replace(one, claim="b", p=0.04)
+    assert corrected([one, other]) == [one, other]
 
 
 def test_a_strength_is_left_out_with_any_of_its_models():

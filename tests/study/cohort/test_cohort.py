@@ -27,15 +27,13 @@ def test_the_bootstrap_is_paired():
     np.testing.assert_allclose(replicates[:, 1] - replicates[:, 0], 0.1)
 
 
-def test_seeds_are_averaged_and_resampled():
+def test_a_level_is_the_mean_over_seeds_within_its_interval():
     cohort = cohort_of(make_records(seeds=(0, 1, 2)))
-    replicates = bootstrap_medians(cohort.values["alignment"], cohort.indices)
-    drawn = replicates[5, 2, cohort.seed_indices[5]].mean()
-    assert cohort.over_seeds(replicates)[5, 2] == pytest.approx(drawn)
-    middle, low, high = cohort.level("alignment")
-    np.testing.assert_allclose(middle, cohort.medians["alignment"].mean(axis=1))
-    assert (low < middle).all()
-    assert (middle < high).all()
+    for name in ("alignment", "excess"):
+        middle, low, high = cohort.level(name)
+        np.testing.assert_allclose(middle, cohort.medians[name].mean(axis=1))
+        assert (low < middle).all()
+        assert (middle < high).all()
 
 
 def test_a_collapsed_network_is_not_usable_beside_the_best_of_the_study():

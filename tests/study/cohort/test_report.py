@@ -58,7 +58,7 @@ def test_claims_of_a_single_training_name_their_figure_and_evidence(page):
     assert page.count('class="chip ') == len(found) + 1
     text = " ".join(Page(page).text.split())
     assert all(verdict.evidence in text for verdict in found)
-    assert "Fig. 2, MNIST" in text
+    assert "Fig. 2 (MNIST) of the paper" in text
     assert "one training seed" in text
 
 

@@ -6,7 +6,7 @@ from captum_alignment.study.cohort import _train, make_config, run_study
 from captum_alignment.study.compare import report
 from tests.study.pages import table
 
-TINY = ["--epochs", "4", "--train-size", "300", "--eval-size", "12", "--attacks", "gradient"]
+TINY = ["--epochs", "4", "--train-size", "300", "--eval-size", "12", "--attacks", "gradient", "--seeds", "1"]
 TRAININGS = ["jacobian", "distillation"]
 
 

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -13,13 +14,15 @@ import torch
 from torch import nn
 
 from captum_alignment import adversarial_distance, linear_analysis
-from captum_alignment.metrics import alignment_null
-from captum_alignment.study.evaluation import _measure, _work, evaluate, read_records, read_run
+from captum_alignment.metrics import alignment_null, alignment_null_of_maps, exchangeability_test
+from captum_alignment.study.evaluation import _measure, _plan, _work, evaluate, read_records, read_run
 from captum_alignment.study.evaluation._measure import explain
 from captum_alignment.study.evaluation._records import gallery_file, part_file
 from tests.nets import assert_unchanged, cnn, images, snapshot
 
 N, PART = 23, 8
+#: What the other samples decide.
+BY_OTHERS = ("null", "excess", "rank", "map_null", "class_excess", "class_variance")
 
 
 class Images:
@@ -68,12 +71,16 @@ def test_the_records_are_the_librarys_numbers():
     analysis = linear_analysis(net, x)
     found = adversarial_distance(net, x, attacks=names)
     null = alignment_null(x, analysis.gradient)
+    within = exchangeability_test(x, analysis.gradient, analysis.target)
     expected = {
         "sample": torch.arange(N),
         "label": torch.tensor([data[i][1] for i in range(N)]),
         "prediction": analysis.target,
         **{name: value for name, value in analysis.scalars().items() if name != "target"},
         **{name: getattr(null, name) for name in ("null", "excess", "rank")},
+        "map_null": alignment_null_of_maps(x, analysis.gradient),
+        "class_excess": within.excess,
+        "class_variance": within.variance,
         "distance": found.distance,
         **{f"distance_{name}": value for name, value in found.by_attack.items()},
     }
@@ -87,11 +94,24 @@ def test_the_records_are_the_librarys_numbers():
     assert (frame["distance"] <= frame[["distance_gradient", "distance_ddn"]].min(axis=1) * (1 + 1e-6)).all()
 
 
-def test_parts_and_batches_change_nothing_but_chance_level_and_rounding(whole):
-    one = evaluate(network(), Images(), part_size=N, batch_size=5)
-    same = [name for name in one if name not in ("null", "excess", "rank")]
-    assert_same(one.loc[:, same], whole.loc[:, same])
-    assert (one["null"] - whole["null"]).abs().max() > 1e-4
+def test_parts_and_batches_change_nothing_but_rounding(whole):
+    assert_same(evaluate(network(), Images(), part_size=N, batch_size=5), whole)
+
+
+def test_the_chance_level_depends_on_no_part(monkeypatch):
+    """A sample among its group of 10 or 11; one corrupt image is nobody's other, whatever part it is in."""
+    monkeypatch.setattr(_plan, "_GROUP", 12)
+    names = ["sample", "alignment", *BY_OTHERS]
+    cut = functools.partial(evaluate, network(), WithCorrupt(), attacks=("gradient",))
+    frames = [cut(part_size=size).filter(names) for size in (7, 64, None)]
+    for frame in frames[1:]:
+        assert_same(frame, frames[0])
+    group = [i for i in range(1, N, 2) if i not in (3, 11)]
+    x = Images().images[group]
+    expected = alignment_null(x, linear_analysis(network(), x).gradient)
+    got = frames[0].set_index("sample").loc[group]
+    for name in ("null", "rank"):
+        np.testing.assert_allclose(got[name], getattr(expected, name), rtol=1e-4)
 
 
 def test_files_hold_what_memory_holds_and_the_same_call_repeats_nothing(whole, tmp_path, monkeypatch):
@@ -143,7 +163,7 @@ def test_a_corrupt_sample_has_a_reason_and_loses_no_other(whole, tmp_path):
     bad = frame["sample"].isin([3, 11])
     assert frame.loc[bad, "error"].tolist() == ["OSError: image-3 is truncated", "OSError: image-11 is truncated"]
     assert frame.loc[bad, ["distance", "alignment", "prediction", "label"]].isna().all(axis=None)
-    same = [name for name in whole if name not in ("null", "excess", "rank")]
+    same = [name for name in whole if name not in BY_OTHERS]
     assert_same(frame.loc[~bad, same].reset_index(drop=True), whole.loc[~bad, same].reset_index(drop=True))
     with pytest.raises(ValueError, match=r"sample 3 \(image-3\): OSError: image-3 is truncated"):
         evaluate(network(), WithCorrupt(), part_size=PART, strict=True)

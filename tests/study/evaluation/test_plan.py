@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from captum_alignment.study.evaluation import EvaluationConfig
+from captum_alignment.study.evaluation import EvaluationConfig, _plan
 from captum_alignment.study.evaluation._plan import make_plan
 
 NET = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).eval()
@@ -11,10 +11,17 @@ def data(n: int = 10, size: tuple[int, ...] = (3, 2, 2)) -> torch.Tensor:
     return torch.rand(n, *size, generator=torch.Generator().manual_seed(0))
 
 
-def test_parts_hold_every_sample_once_and_far_apart():
-    plan = make_plan(NET, data(), EvaluationConfig(part_size=4))
-    parts = [plan.part(number) for number in range(plan.parts)]
-    assert parts == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
+def test_groups_are_far_apart_and_parts_cut_them_in_their_order(monkeypatch):
+    monkeypatch.setattr(_plan, "_GROUP", 4)
+    groups = [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
+    for size, parts in ((None, groups), (4, groups), (3, [[0, 3, 6], [9, 1, 4], [7, 2], [5, 8]]), (9, None)):
+        plan = make_plan(NET, data(), EvaluationConfig(part_size=size))
+        found = [plan.part(number) for number in range(plan.parts)]
+        assert sorted(index for part in found for index in part) == list(range(10))
+        assert parts is None or found == parts
+        assert [plan.group(number) for number in range(plan.groups)] == groups
+        assert all(plan.group_of(index) == number for number, group in enumerate(groups) for index in group)
+    assert len(found) == 2
 
 
 def test_attacks_are_resolved_once_and_named_in_the_manifest(tmp_path):
