@@ -46,9 +46,9 @@ def load_dataset(
     Args:
         spec: ``digits`` (500 held out of 1797); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, ``imagenet``
             as torchvision lays them out; ``imagefolder:PATH``: one folder per class, labels number their sorted names,
-            or images that lie directly in PATH, which have no labels (hidden folders and what is no
-            image are left out, with a warning); ``npz:FILE``, as `open_npz` says; ``hf:NAME`` or ``hf:NAME:CONFIGURATION``, Hugging
-            Face's, from the local cache, a folder, or fetched, with ``image`` (or ``img``) and ``label``;
+            or images that lie directly in PATH, which have no labels (hidden folders and what is no image
+            are left out, with a warning); ``npz:FILE``, as `open_npz` says; ``hf:NAME`` or ``hf:NAME:CONFIGURATION``,
+            Hugging Face's, from the local cache, a folder, or fetched, with ``image`` (or ``img``) and ``label``;
             ``path/file.py:factory`` or ``package.module:factory``, a data set, loader or pair of arrays, or what makes
             one, also called with literal arguments.
         root: where torchvision's data sets lie.
@@ -171,7 +171,7 @@ def _say_skipped(folder: Path, skipped: Sequence[str]) -> None:
     if skipped:
         more = ", ..." if len(skipped) > _NAMED else ""
         warnings.warn(
-            f"--data: {folder}: {len(skipped)} skipped, hidden folders or no images: {', '.join(skipped[:_NAMED])}{more}",
+            f"--data: {folder}: {len(skipped)} skipped, hidden or no images: {', '.join(skipped[:_NAMED])}{more}",
             UserWarning,
             stacklevel=2,
         )
