@@ -21,6 +21,8 @@ _EFFORTS = {"fast": (0, 0), "medium": (20, 0), "thorough": (20, 10)}
 _ROWS = 1024
 #: The search ends where certified and not certified differ by this share, or after that many distances.
 _CLOSE, _MOST = 0.01, 25
+#: The search ends without a certificate at this share of where it began.
+_NEAREST = 1e-6
 #: Without bounds, nothing is certified beyond.
 _FARTHEST = 1e12
 
@@ -57,8 +59,8 @@ def certified_distance(
         show_progress: a progress bar over the samples.
 
     Returns:
-        (N,) float64: no point nearer than this has another class. 0 where the class to leave is not predicted; inf
-        where none lies within the bounds.
+        (N,) float64: no point nearer than this has another class. 0 where the class to leave is not predicted, or
+        nothing is certified at a millionth of the linearized distance; inf where none lies within the bounds.
 
     Raises:
         NotPiecewiseLinear: a `ValueError` that names an operation that is not known to be piecewise linear.
@@ -141,7 +143,7 @@ class Search:
         """Distances between what is certified and what is not, until the two are close."""
         close, most = 0.1 if coarse else _CLOSE, min(self.relaxation.ball.reach(), _FARTHEST)
         good, bad = (0.0, float(self.gap.min())), (math.inf, -math.inf)  # distances and the least lead there
-        eps = min(self.certified * 1.2 if self.certified else self._linearized(), most)
+        eps = first = min(self.certified * 1.2 if self.certified else self._linearized(), most)
         for _ in range(_MOST):
             radius, lead = self.radius(eps, steps)
             self.certified = max(self.certified, radius)
@@ -149,7 +151,7 @@ class Search:
                 self.certified = math.inf if most < _FARTHEST else most
                 return
             good, bad = ((eps, lead), bad) if lead > 0 else (good, (eps, lead))
-            if bad[0] - self.certified <= close * self.certified or bad[0] < 1e-30:
+            if bad[0] - self.certified <= close * self.certified or bad[0] < _NEAREST * first:
                 return
             if math.isinf(bad[0]):
                 eps = min(eps * 2, most)

@@ -18,7 +18,7 @@ from captum_alignment.robust._certified_ball import Ball
 #: Bounds are moved outwards by this share of what was summed, far more than float64 rounds.
 ROUNDING = 1e-10
 #: Units of one layer whose interval bounds are refined; a layer with more keeps them.
-_MOST_UNITS = 2048
+_MOST_UNITS = 4000
 _RATE = 0.2
 
 

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from captum_alignment.study.cohort import StudyConfig, StudyResult, Verdict, make_config, run_study
     from captum_alignment.study.compare import report
     from captum_alignment.study.evaluation import evaluate, read_records
-    from captum_alignment.study.load import LoadedModel, Logits, load_dataset, load_model
+    from captum_alignment.study.load import Features, LoadedModel, Logits, load_dataset, load_model
     from captum_alignment.study.roar import remove_and_retrain
 
 __all__ = [
+    "Features",
     "LoadedModel",
     "Logits",
     "StudyConfig",
@@ -46,7 +47,7 @@ __getattr__, __dir__ = on_first_use(
         "cohort": ["StudyConfig", "StudyResult", "Verdict", "make_config", "run_study"],
         "compare": ["report"],
         "evaluation": ["evaluate", "read_records"],
-        "load": ["LoadedModel", "Logits", "load_dataset", "load_model"],
+        "load": ["Features", "LoadedModel", "Logits", "load_dataset", "load_model"],
         "roar": ["remove_and_retrain"],
     },
     needs=dict.fromkeys(("cohort", "compare", "evaluation", "load", "roar"), "study"),

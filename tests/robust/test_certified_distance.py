@@ -195,7 +195,7 @@ def test_infinity_only_where_the_bounds_leave_no_adversarial(norm):
     assert (certified_distance(far, x, norm=norm) <= 1.01e14).all()  # where the border is, and not inf
     assert (certified_distance(far, x, norm=norm) >= 1e11).all()
     net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)).double()
-    nn.init.zeros_(net[2].weight)
+    nn.init.zeros_(net[2].weight)  # pyright: ignore
     assert certified_distance(net, x, norm=norm, bounds=(0, 1)).isinf().all()
 
 

@@ -13,6 +13,20 @@ from captum_alignment.study.evaluation._records import typed
 
 #: The members of each family of columns.
 MEMBERS = {BY_ATTACK: ("ddn", "gradient"), BIAS: ("0.bias", "2.bias"), FORWARD: ("0.5", "1"), BACK: ("0.5", "1")}
+#: Attributions are compared where somebody asks for it.
+_ASKED_FOR = (
+    "alignment",
+    "null",
+    "excess",
+    "rank",
+    "deletion",
+    "randomized",
+    "agreement",
+    "sensitivity",
+    "seconds",
+    "failed",
+)
+MEMBERS |= {f"{name}:": () for name in _ASKED_FOR}
 #: Every column of the schema, families by their members.
 NAMES = tuple(
     about(field, "prefix") + member if member else field.name

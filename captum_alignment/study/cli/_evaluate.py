@@ -12,6 +12,7 @@ from captum_alignment.study.cli._options import (
     add_model_options,
     add_out,
     chosen,
+    fitting,
     prepare,
     say,
     some,
@@ -24,6 +25,7 @@ _SAMPLES = ("subset", "seed")
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     from captum_alignment.robust import attack_names
     from captum_alignment.study.evaluation import EvaluationConfig
+    from captum_alignment.study.load import BUILT_IN
 
     add_out(parser, "run")
     add_model_options(parser, required=True)
@@ -31,23 +33,38 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--split", metavar="NAME", help="test (default) or train, where the data have both")
     add_fields(data, EvaluationConfig, _SAMPLES)
     measured = parser.add_argument_group("measurement")
-    add_fields(measured, EvaluationConfig, but=_SAMPLES, known={"attacks": attack_names()})
+    add_fields(measured, EvaluationConfig, but=_SAMPLES, known={"attacks": attack_names(), "attributions": BUILT_IN})
+    _add_epsilons(measured)
     add_machine_options(parser)
+
+
+def _add_epsilons(group: Any) -> None:
+    help = "sizes at which the report has robust accuracy, such as 0.5 or 8/255 (default: the usual ones of the norm)"
+    group.add_argument("--epsilons", nargs="+", metavar="EPS", help=help)
+
+
+def _epsilons(given: dict[str, Any]) -> list[float] | None:
+    from captum_alignment.study.compare import epsilon
+
+    return [epsilon(text) for text in given["epsilons"]] if "epsilons" in given else None
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     given: dict[str, Any] = vars(arguments)
     device = prepare(arguments)
 
-    from captum_alignment.study.compare import write_runs_report
+    from captum_alignment.study.compare import checked, write_runs_report
     from captum_alignment.study.evaluation import EvaluationConfig, evaluate, read_run
     from captum_alignment.study.load import as_device, load_dataset, load_model
     from captum_alignment.study.store import processes
 
+    config = EvaluationConfig(**chosen(EvaluationConfig, given))
+    epsilons = _epsilons(given)
+    checked(epsilons, {"norm": f"{config.norm:g}", "bounds": config.bounds})
     model = load_model(
         arguments.model, device=as_device(device), **some(given, "weights", "mean", "std", "num_classes")
     )
-    geometry = {name: given.get(name, getattr(model, name)) for name in ("resize", "crop")}
+    geometry = fitting(given, model)
     dataset = load_dataset(arguments.data, root=given.get("data_root"), **geometry, **some(given, "split", "download"))
     about = {"model": model.name, "dataset": arguments.data, **some(given, "split")}
     about |= {"mean": model.mean, "std": model.std, **geometry}
@@ -64,20 +81,21 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if group.rank == 0:
             run = read_run(arguments.out)
             report = arguments.out / "report.html"
-            write_runs_report(report, [run])
+            write_runs_report(report, [run], epsilons)
             print(f"{len(run.records)} samples, {len(run.errors)} of them failed")
-            _print_medians(run)
+            _print_medians(run, checked(epsilons, run.config))
             print(report)
 
 
-def _print_medians(run: Any) -> None:
-    from captum_alignment.study.compare import QUANTITIES, summarise_runs
+def _print_medians(run: Any, epsilons: tuple[float, ...]) -> None:
+    from captum_alignment.study.compare import QUANTITIES, as_text, summarise_runs
     from captum_alignment.study.evaluation import title
     from captum_alignment.study.page import PERCENT, number, percent
 
-    (row,) = summarise_runs([run]).to_dict("records")
+    (row,) = summarise_runs([run], epsilons).to_dict("records")
     names = dict.fromkeys(["distance", "linearized_robustness", *QUANTITIES])
     shown = {"accuracy": ("accuracy", percent), **{name: (title(name), number) for name in names}}
+    shown |= {f"robust@{eps:g}": (f"robust@{as_text(eps)}", percent) for eps in epsilons}
     width = max(len(head) for head, _ in shown.values())
     say(f"medians over the measured samples, with {PERCENT} intervals; distances in {run.norm}")
     for name, (head, show) in shown.items():
@@ -95,12 +113,13 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="default: report.html in the folder of a single run, else here",
     )
+    _add_epsilons(parser)
 
 
 def _report(arguments: argparse.Namespace) -> None:
     from captum_alignment.study.compare import report
 
-    print(report(arguments.runs, out=arguments.out))
+    print(report(arguments.runs, out=arguments.out, epsilons=_epsilons(vars(arguments))))
 
 
 COMMANDS = (

@@ -32,8 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
+        from captum_alignment.study.load import reason
+
         expected = isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError))
-        what = str(error) if expected else f"{type(error).__name__}: {error} (--debug shows where)"
+        # Without a message that could be printed there is its type.
+        what = str(error) if expected and ":" in reason(error) else f"{reason(error)} (--debug shows where)"
         say(f"captum-alignment: {what}", error=True)
         return 2
     return 0

@@ -123,7 +123,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Any
     add = parser.add_argument_group("model").add_argument
     forms = "torchvision:NAME, timm:NAME, FILE.py:FACTORY, MODULE:FACTORY"
     add("--model", required=required, metavar="SPEC", help=forms)
-    add("--weights", metavar="FILE", help="state_dict or safetensors; or DEFAULT, the library's own")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="state_dict or safetensors, FILE:KEY for one of several; or DEFAULT, the library's own",
+    )
     add("--mean", type=float, nargs="+", metavar="X", help="input normalisation, which becomes part of the model")
     add("--std", type=float, nargs="+", metavar="X")
     add("--num-classes", type=int, metavar="K", help="of a torchvision or timm model")
@@ -138,10 +142,20 @@ def add_data_options(parser: argparse.ArgumentParser, *, required: bool) -> Any:
     add = group.add_argument
     add("--data", required=required, metavar="SPEC", help=", ".join(FORMS) + ("" if required else " (default: digits)"))
     add("--data-root", type=Path, metavar="DIR", help="where torchvision's data sets lie")
-    add("--download", action="store_true", help="let torchvision download what is not there")
+    add("--download", action="store_true", help="download what is not there")
     add("--resize", type=int, metavar="PIXELS", help="of the shorter side")
     add("--crop", type=int, metavar="PIXELS", help="of the square in the middle")
+    help = "nearest, bilinear or bicubic (default: that of the model's weights, or bilinear)"
+    add("--interpolation", metavar="NAME", help=help)
     return group
+
+
+def fitting(given: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """How images are brought to one size: as was asked for, else as the weights of ``model`` were evaluated."""
+    own = getattr(model, "resize", None)
+    found = {name: given.get(name, getattr(model, name, None)) for name in ("resize", "crop")}
+    interpolation = given.get("interpolation", getattr(own, "interpolation", None))
+    return found if interpolation in (None, "bilinear") else found | {"interpolation": interpolation}
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def _roar_options(parser: argparse.ArgumentParser) -> None:
     from captum_alignment.study.fit import NETWORKS, TrainingConfig
-    from captum_alignment.study.roar import BUILT_IN, DEFAULTS, METHODS, MODES, PRESETS
+    from captum_alignment.study.load import BUILT_IN
+    from captum_alignment.study.roar import DEFAULTS, METHODS, MODES, PRESETS
 
     add_out(parser, "study")
     text = f"the setup of a paper, which other options override: {', '.join(PRESETS)}"

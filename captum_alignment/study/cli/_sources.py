@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_alignment.study.cli._options import some
+from captum_alignment.study.cli._options import fitting, some
 from captum_alignment.study.fit import SEED, TrainingConfig, fit_fresh, kept, network_factory
 from captum_alignment.study.load import Split, as_split, drawn, load_dataset, load_model, short_name
 from captum_alignment.study.roar import MODEL
@@ -47,7 +47,7 @@ def load_splits(given: Mapping[str, Any], subject: Subject | None) -> tuple[Spli
     Raises:
         ValueError, FileNotFoundError: as `load_dataset`; images that cannot be read; sizes out of range.
     """
-    geometry = {name: given.get(name, getattr(subject, name, None)) for name in ("resize", "crop")}
+    geometry = fitting(given, subject)
     options = {"root": given.get("data_root"), "download": given.get("download", False), **geometry}
     own = "train_data" in given
     sources = {

@@ -47,6 +47,12 @@ def _misleading(runs: Sequence[Run], summary: pd.DataFrame) -> list[str]:
                 "easily attacked, and its distances show no robustness."
             )
     for run, row in zip(runs, rows, strict=True):
+        count = classes(run)
+        if count and row["accuracy_low"] <= 1 / count:
+            found.append(
+                f"{run.name} is right on {percent(row['accuracy'])}, which may be chance ({percent(1 / count)}, "
+                f"{count} classes): do its labels and its inputs come as the model expects them?"
+            )
         if row["found"] == 0:
             found.append(f"No attack succeeded on any sample of {run.name}: its ρ says how the attacks fail.")
         if len(run.errors):
@@ -55,6 +61,13 @@ def _misleading(runs: Sequence[Run], summary: pd.DataFrame) -> list[str]:
                 "out of all its numbers; they are listed below."
             )
     return found
+
+
+def classes(run: Run) -> int:
+    """How many classes there are, as far as names or labels say; 0 without labels."""
+    known = run.values("label")
+    known = known[~np.isnan(known)]
+    return max(len(run.classes or ()), int(known.max()) + 1, 2) if len(known) else 0
 
 
 def dataset(run: Run) -> str:

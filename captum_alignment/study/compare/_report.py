@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study.compare._attributions import attribution_figure, attribution_table, has_attributions
 from captum_alignment.study.compare._bracket import bracket
 from captum_alignment.study.compare._coordinates import is_study, runs_in
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
+from captum_alignment.study.compare._epsilons import checked
 from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._notices import SHOWN, facts, notices, settings, versions
 from captum_alignment.study.compare._scatter import run_scatter_figure
@@ -38,25 +40,28 @@ class Failures:
     first: list[tuple[str, str]]
 
 
-def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+def report(
+    runs: Sequence[str | Path], *, out: str | Path | None = None, epsilons: Sequence[float] | None = None
+) -> Path:
     """Write one report that compares the finished evaluations in the folders ``runs``; returns its path.
 
     Args:
         runs: folders of evaluations, or of studies, which stand for all their evaluations.
         out: the HTML file. None: in the folder of a single run report.html, of a single study, whose own report has
             that name, runs.html; else report.html in the working directory.
+        epsilons: sizes of perturbations at which robust accuracy is tabulated; None: the usual ones of the norm.
 
     Raises:
-        ValueError: there is no run, or a folder holds no finished evaluation.
+        ValueError: there is no run, or a folder holds no finished evaluation; epsilons out of range.
     """
     found = [run for folder in runs for run in runs_in(folder)]
     folder = Path(runs[0]) if len(runs) == 1 else Path()
     path = Path(out) if out is not None else folder / (RUNS if is_study(folder) else "report.html")
-    write_runs_report(path, found)
+    write_runs_report(path, found, epsilons)
     return path
 
 
-def write_runs_report(path: str | Path, runs: Sequence[Run]) -> None:
+def write_runs_report(path: str | Path, runs: Sequence[Run], epsilons: Sequence[float] | None = None) -> None:
     """Write the report that compares ``runs`` to ``path``; images are embedded, every text is escaped.
 
     Raises:
@@ -64,11 +69,19 @@ def write_runs_report(path: str | Path, runs: Sequence[Run]) -> None:
     """
     if not runs:
         raise ValueError("runs: got none, expected at least one")
+    for run in runs:
+        checked(epsilons, run.config)
     runs = _distinct(runs)
-    write_page(Path(path), "runs.html.jinja", **page_of_runs(runs, summarise_runs(runs), [[run] for run in runs]))
+    page = page_of_runs(runs, summarise_runs(runs), [[run] for run in runs], epsilons)
+    write_page(Path(path), "runs.html.jinja", **page)
 
 
-def page_of_runs(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Any]:
+def page_of_runs(
+    runs: Sequence[Run],
+    summary: pd.DataFrame,
+    groups: Sequence[Sequence[Run]],
+    epsilons: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """What the template ``runs.html.jinja``, and one that extends it, is filled with.
 
     Tables have all ``runs``. Drawn is the first run of each of the ``groups``, whose runs differ in the training seed
@@ -83,11 +96,12 @@ def page_of_runs(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Se
         "facts": facts(runs),
         "notices": notices(runs, summary),
         "failures": [_failures(run) for run in runs if len(run.errors)],
-        "tables": summary_tables(runs, summary, groups),
+        "tables": summary_tables(runs, summary, groups, checked(epsilons, runs[0].config)),
         "pictures": _pictures(shown, drawn, groups),
         "bracket": bracket(runs),
         "classes": [(run.name, class_table(run, number)) for number, run in enumerate(shown, 1)],
         "galleries": [(run.name, list(_galleries(run))) for run in shown if len(run.gallery.get("kind", ()))],
+        "attributions": attribution_table(shown) if has_attributions(shown) else None,
         "settings": side_by_side("settings", "settings of every run", names, *settings(shown)),
         "versions": side_by_side("versions", "versions of every run", names, *versions(shown)),
     }
@@ -112,7 +126,15 @@ def _failures(run: Run) -> Failures:
 
 def _pictures(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Picture]:
     biases = any(str(name).startswith(BIAS) for run in runs for name in run.records)
-    drawn: dict[str, tuple[Any, str]] = {
+    drawn: dict[str, tuple[Any, str]] = {}
+    if has_attributions(runs):
+        caption = (
+            "Medians with 95 % intervals. How far the alignment is above chance; how much faster than for a random "
+            "ranking the probability falls; the rank correlation with the map of a network that has learnt nothing, "
+            "near 0 for what explains the network; the largest relative change when the image changes a little."
+        )
+        drawn["attributions"] = attribution_figure(runs), caption
+    drawn |= {
         "distributions": (
             distribution_figure(runs),
             "Of every run the median (dot), the central 50 % (bar) and 90 % (line) of the samples. ∞ is the share of "

@@ -26,6 +26,8 @@ CORRELATIONS = {
     "linearized_distance": ("linearized_robustness", "distance"),
     "alignment_distance": ("alignment", "distance"),
 }
+#: A radius inside which a sample has no adversarial, certified.
+LOWER = "lower_bound"
 #: What lies between the alignment and the linearized robustness; the three terms sum to it, sample by sample.
 GAPS = ("direction_gap", "bias_gap")
 
@@ -33,18 +35,19 @@ GAPS = ("direction_gap", "bias_gap")
 BY_CLASS = ("distance", "linearized_robustness", "alignment")
 
 
-def summarise_runs(runs: Sequence[Run]) -> pd.DataFrame:
+def summarise_runs(runs: Sequence[Run], epsilons: Sequence[float] = ()) -> pd.DataFrame:
     """One row per run, over its measured samples.
 
     Runs of a study have their `COORDINATES`. usable is whether the accuracy is at least `USABLE` of the best on the
     same data set; a run without labels counts as usable. n and errors are the numbers of samples that were and were
     not measured; accuracy is that of the labelled ones, and found the share with an adversarial. ``<quantity>`` and
     ``distance_<attack>`` are medians and ``spearman_<pair>`` rank correlations of the ``spearman_<pair>_n`` finite
-    pairs; each has its interval, ``_low`` and ``_high``. class_p is small where maps
-    show their image and not only its class (`exchangeability`). direction_larger is the share of samples on which the
-    direction gap is the larger one.
+    pairs; each has its interval, ``_low`` and ``_high``. class_p is small where maps show their image and not only its
+    class (`exchangeability`). direction_larger is the share of samples on which the direction gap is the larger one.
+    For each of the ``epsilons`` ``robust@<eps>`` is `robust_accuracy`, computed here from the distances, and
+    ``certified@<eps>`` `certified_accuracy`.
     """
-    summary = pd.DataFrame([_row(run) for run in runs])
+    summary = pd.DataFrame([_row(run) | _at(run, epsilons) for run in runs])
     data = [str(run.config.get("dataset")) for run in runs]
     best = {name: float(summary.loc[[own == name for own in data], "accuracy"].max()) for name in set(data)}
     summary.insert(1, "usable", ~(summary["accuracy"] < USABLE * np.array([best[name] for name in data])))
@@ -84,17 +87,34 @@ def finite_pair(run: Run, name: str) -> tuple[Array, Array]:
     return a[kept], b[kept]
 
 
-def robust_accuracy(run: Run, eps: Array) -> pd.DataFrame:
+def _at(run: Run, epsilons: Sequence[float]) -> dict[str, float]:
+    """robust@ and certified@ each of the sizes."""
+    eps = np.array(epsilons, dtype=float)
+    row = {}
+    for name, accuracy in {"robust": robust_accuracy, "certified": certified_accuracy}.items():
+        curve = accuracy(run, eps)
+        for number, one in enumerate(epsilons):
+            row |= _interval(f"{name}@{one:g}", *(float(curve[end][number]) for end in ("share", "low", "high")))
+    return row
+
+
+def certified_accuracy(run: Run, eps: Array) -> pd.DataFrame:
+    """As `robust_accuracy`, of the certified lower bound `LOWER` of the distance, which no attack undercuts."""
+    return robust_accuracy(run, eps, LOWER)
+
+
+def robust_accuracy(run: Run, eps: Array, of: str = "distance") -> pd.DataFrame:
     """The share of samples that are predicted right and farther than each eps from another class, with bounds.
 
     Of a run without labels, the share farther than eps, whether right or not. A sample without an adversarial has no
-    answer and does not count as robust, at any eps.
+    answer and does not count as robust, at any eps; of those with one no ``distance`` is smaller than the true one.
     """
-    distance = run.values("distance")
+    distance = run.values(of)
     counted, right = ~np.isnan(distance), np.ones(len(distance), dtype=bool)
     if run.labelled.any():
         counted, right = counted & run.labelled, run.correct
-    reach = np.sort(distance[counted & right & np.isfinite(distance)])
+    answered = np.isfinite(distance) | (of == LOWER)  # a certificate may well say that there is no adversarial
+    reach = np.sort(distance[counted & right & answered])
     kept = len(reach) - np.searchsorted(reach, eps, side="right")
     n = int(counted.sum())
     low, high = wilson(kept, n)

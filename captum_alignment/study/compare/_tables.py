@@ -4,12 +4,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from captum_alignment.study.compare._coordinates import first_of_groups
-from captum_alignment.study.compare._figures import eps_grid
+from captum_alignment.study.compare._epsilons import as_text
 from captum_alignment.study.compare._notices import DIFFERS
-from captum_alignment.study.compare._summary import BY_CLASS, QUANTITIES, by_class, robust_accuracy_over_seeds
+from captum_alignment.study.compare._summary import (
+    BY_CLASS,
+    LOWER,
+    QUANTITIES,
+    by_class,
+    certified_accuracy,
+    robust_accuracy_over_seeds,
+)
 from captum_alignment.study.evaluation import BY_ATTACK, Run, title
 from captum_alignment.study.page import Column, Table, count, p_value, percent
 
@@ -74,11 +82,11 @@ _CLASS = (
     Column("accuracy", "accuracy", percent),
     *_medians(*BY_CLASS),
 )
-#: Rows of the table of robust accuracy.
-_ROWS = 11
 
 
-def summary_tables(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]]) -> dict[str, Table]:
+def summary_tables(
+    runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[Run]], epsilons: Sequence[float] = ()
+) -> dict[str, Table]:
     """summary, distances, correlations and split of all ``runs``, and robust-accuracy of the ``groups``."""
     tables = {name: Table(name, label, summary, (_RUN, *columns)) for name, (label, columns) in _TABLES.items()}
     if "training" in summary:
@@ -87,23 +95,23 @@ def summary_tables(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[
     attacks = dict.fromkeys(attack for run in runs for attack in run.attacks)
     distances = (_RUN, *(Column(f"{BY_ATTACK}{name}", name) for name in attacks), Column("found", "found", percent))
     tables["distances"] = Table("distances", "median distance by attack", summary, distances)
-    tables["robust-accuracy"] = _robust_table(groups)
+    tables["robust-accuracy"] = _robust_table(groups, epsilons)
     return tables
 
 
-def _robust_table(groups: Sequence[Sequence[Run]]) -> Table:
-    runs = first_of_groups(groups)
-    eps = eps_grid(runs, _ROWS)
-    frame = pd.DataFrame({"eps": eps})
-    for number, group in enumerate(groups):
-        curve = robust_accuracy_over_seeds(group, eps)
-        for end in ("", "_low", "_high"):
-            frame[f"{number}{end}"] = curve[end.removeprefix("_") or "share"]
-    columns = (
-        Column("eps", "ε"),
-        *(Column(str(number), run.name, percent, run.name) for number, run in enumerate(runs)),
-    )
-    return Table("robust-accuracy", "robust accuracy of every run", frame, columns)
+def _robust_table(groups: Sequence[Sequence[Run]], epsilons: Sequence[float]) -> Table:
+    """At eps = 0 and at each of the ``epsilons``; beside it what is certified."""
+    eps = np.array([0.0, *epsilons])
+    frame, columns = pd.DataFrame({"eps": eps}), [Column("eps", "ε", as_text)]
+    for number, (run, group) in enumerate(zip(first_of_groups(groups), groups, strict=True)):
+        curves = {run.name: robust_accuracy_over_seeds(group, eps)}
+        if LOWER in run.records:
+            curves[f"{run.name}, certified"] = certified_accuracy(run, eps)
+        for kind, (head, curve) in enumerate(curves.items()):
+            for end in ("", "_low", "_high"):
+                frame[f"{number}.{kind}{end}"] = curve[end.removeprefix("_") or "share"]
+            columns.append(Column(f"{number}.{kind}", head, percent, head))
+    return Table("robust-accuracy", "robust accuracy of every run", frame, tuple(columns))
 
 
 def class_table(run: Run, number: int) -> Table:

@@ -10,14 +10,23 @@ from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.evaluation._columns import (
+        AGREEMENT,
         BACK,
         BIAS,
         BY_ATTACK,
         COLUMNS,
+        DELETION,
+        FAILED,
         FORWARD,
         INPUT,
+        OF_RANDOM,
+        RANDOMIZED,
         RESIDUAL,
+        SECONDS,
+        SENSITIVITY,
         about,
+        attributions_in,
+        of_attribution,
         title,
     )
     from captum_alignment.study.evaluation._config import EvaluationConfig
@@ -26,18 +35,27 @@ if TYPE_CHECKING:
     from captum_alignment.study.evaluation._run import Run
 
 __all__ = [
+    "AGREEMENT",
     "BACK",
     "BIAS",
     "BY_ATTACK",
     "COLUMNS",
+    "DELETION",
+    "FAILED",
     "FORWARD",
     "INPUT",
     "KIND",
+    "OF_RANDOM",
+    "RANDOMIZED",
     "RESIDUAL",
+    "SECONDS",
+    "SENSITIVITY",
     "EvaluationConfig",
     "Run",
     "about",
+    "attributions_in",
     "evaluate",
+    "of_attribution",
     "read_records",
     "read_run",
     "title",
@@ -48,7 +66,22 @@ __all__ = [
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "_columns": ["BACK", "BIAS", "BY_ATTACK", "COLUMNS", "FORWARD", "INPUT", "RESIDUAL", "about", "title"],
+        "_columns": [
+            *(
+                "AGREEMENT",
+                "BACK",
+                "BIAS",
+                "BY_ATTACK",
+                "COLUMNS",
+                "DELETION",
+                "FAILED",
+                "FORWARD",
+                "INPUT",
+                "OF_RANDOM",
+                "RANDOMIZED",
+            ),
+            *("RESIDUAL", "SECONDS", "SENSITIVITY", "about", "attributions_in", "of_attribution", "title"),
+        ],
         "_config": ["EvaluationConfig"],
         "_evaluate": ["evaluate"],
         "_records": ["KIND", "read_records", "read_run", "write_table"],

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import torch
 
 T = TypeVar("T")
-#: Values of the images of one automatic batch on a CPU, whose memory ends without an error that could be caught.
-_CPU_VALUES = 2**21
+#: Values and number of the images of one automatic batch on a CPU, whose memory ends without an error that could be
+#: caught, and where a larger batch is no faster but moves the progress bar rarely.
+_CPU_VALUES, _CPU_IMAGES = 2**21, 32
 
 
 class BatchSize:
@@ -15,8 +16,8 @@ class BatchSize:
 
     def __init__(self, size: int | str, values: int, device: torch.device) -> None:
         self.automatic = size == "auto"
-        cpu = device.type == "cpu"
-        self.size = (max(1, _CPU_VALUES // values) if cpu else 2**16) if isinstance(size, str) else size
+        large = max(1, min(_CPU_VALUES // values, _CPU_IMAGES)) if device.type == "cpu" else 2**16
+        self.size = large if isinstance(size, str) else size
 
     def over(self, samples: Sequence[T], function: Callable[[Sequence[T]], Any]) -> Iterator[Any]:
         """``function`` of consecutive batches of ``samples``, each as large as memory allows.

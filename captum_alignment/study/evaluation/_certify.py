@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from captum_alignment._core._piecewise_trace import trace
 from captum_alignment.metrics import linear_region
 from captum_alignment.robust import NotPiecewiseLinear, certified_distance
 from captum_alignment.study.evaluation._config import EvaluationConfig
@@ -20,10 +19,12 @@ LOWER_BOUND, LINEAR_REGION, LEMMA_1 = "lower_bound", "linear_region", "lemma_1"
 def refusal(model: Any, image: Tensor) -> str | None:
     """Why nothing is certified of ``model``, a look at one image (1, C, H, W); None where it can be. Warns of it."""
     try:
-        trace(model, (image,))
+        linear_region(model, image)
     except NotPiecewiseLinear as reason:
         warnings.warn(f"certify: nothing is certified of this model; {reason}", stacklevel=2)
         return str(reason)
+    except ValueError:  # of this image, and the records will say which
+        return None
     return None
 
 

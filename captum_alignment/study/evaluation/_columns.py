@@ -1,5 +1,8 @@
 """The columns of the records: one schema, from which records, pages and made-up runs follow."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pyarrow as pa
 
 #: Version of the columns and of the portfolios; parts of another one are measured again.
@@ -9,6 +12,11 @@ INPUT, RESIDUAL = "input_term", "relative_residual"
 #: Prefixes of families of columns: the distance of each attack, every additive term by name, and the two profiles by
 #: the fraction of the way.
 BY_ATTACK, BIAS, FORWARD, BACK = "distance_", "bias:", "margin:", "adversarial_margin:"
+#: Prefixes of the families of what is measured of each attribution; `of_attribution` has more.
+DELETION, RANDOMIZED, AGREEMENT = "deletion:", "randomized:", "agreement:"
+SENSITIVITY, SECONDS, FAILED = "sensitivity:", "seconds:", "failed:"
+#: The deletion curve of a random ranking, beside which those of the attributions stand.
+OF_RANDOM = f"{DELETION}random"
 
 _WHOLE, _TEXT, _NUMBER = pa.int64(), pa.large_string(), pa.float64()
 
@@ -119,6 +127,37 @@ COLUMNS = pa.schema(
             prefix=FORWARD,
         ),
         _column(f"{BACK}T", "the same on the way to the nearest adversarial", unit="share of the margin", prefix=BACK),
+        *(
+            _column(f"{name}:NAME", meaning, unit=unit, prefix=f"{name}:")
+            for name, meaning, unit in (
+                ("alignment", "the alignment of this attribution", "distance"),
+                ("null", "what its maps of the other samples of the part score", "distance"),
+                ("excess", "the alignment minus that", "distance"),
+                ("rank", "the share of these maps that score below the own one", "share"),
+            )
+        ),
+        _column(
+            f"{DELETION}NAME",
+            "mean probability while what this attribution ranks highest, by size, is replaced by the mean of the part; "
+            "`deletion:random` of a random ranking",
+            unit="share",
+            prefix=DELETION,
+        ),
+        _column(
+            f"{RANDOMIZED}NAME",
+            "rank correlation of its map with that of the network without what it learnt",
+            unit="share",
+            prefix=RANDOMIZED,
+        ),
+        _column(f"{AGREEMENT}A & B", "rank correlation of two attributions' maps", unit="share", prefix=AGREEMENT),
+        _column(
+            f"{SENSITIVITY}NAME",
+            "Captum's `sensitivity_max`: the largest relative change of its map when the image changes a little",
+            unit="share",
+            prefix=SENSITIVITY,
+        ),
+        _column(f"{SECONDS}NAME", "what one of its maps took", unit="seconds", prefix=SECONDS),
+        _column(f"{FAILED}NAME", "why there is no map of it", type=_TEXT, prefix=FAILED),
         _column("error", "why there is nothing else in this row", type=_TEXT),
     ]
 )
@@ -130,6 +169,16 @@ def place(name: str) -> int:
     if name in COLUMNS.names:
         return COLUMNS.get_field_index(name)
     return next((place for prefix, place in _FAMILIES.items() if name.startswith(prefix)), -1)
+
+
+def of_attribution(name: str) -> str:
+    """The prefix of the family that has the column ``name`` for each attribution."""
+    return f"{name}:"
+
+
+def attributions_in(names: Iterable[Any]) -> list[str]:
+    """Of which attributions there are columns among ``names``."""
+    return [str(name).removeprefix(SECONDS) for name in names if str(name).startswith(SECONDS)]
 
 
 def column(name: str) -> pa.Field | None:

@@ -20,6 +20,14 @@ class EvaluationConfig:
         default="fast",
         metadata={"help": "names, one or more, or FILE.py:NAME", "metavar": "NAME", "nargs": "+"},
     )
+    attributions: Any = field(
+        default=None,
+        metadata={
+            "help": "attributions to compare, also FILE.py:NAME and captum.attr:NAME",
+            "metavar": "NAME",
+            "nargs": "+",
+        },
+    )
     norm: float = field(default=2, metadata={"help": "of perturbations: 1, 2 or inf", "metavar": "P"})
     bounds: tuple[float, float] = field(
         default=(0, 1), metadata={"help": "the least and the greatest value of an image", "metavar": "X"}

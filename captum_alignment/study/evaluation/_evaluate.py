@@ -1,5 +1,6 @@
 """Evaluating one model on one data set: a row per sample, in parts that are shared, resumed and merged."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from captum_alignment.study.evaluation._plan import Plan, make_plan
 from captum_alignment.study.evaluation._records import (
     KIND,
     gallery_file,
+    is_whole,
     merge_parts,
     missing_parts,
     ordered,
     part_file,
     read_records,
     records_file,
+    whole_gallery,
     write_table,
 )
 from captum_alignment.study.evaluation._work import Work
-from captum_alignment.study.load import evaluation_mode
+from captum_alignment.study.load import evaluation_mode, without_exit
 from captum_alignment.study.store import open_folder, processes, write_arrays
 
 
@@ -33,6 +36,7 @@ def evaluate(
     *,
     out: str | Path | None = None,
     attacks: Any = "fast",
+    attributions: Any = None,
     norm: float = 2,
     bounds: tuple[float, float] = (0, 1),
     certify: str | None = None,
@@ -60,9 +64,13 @@ def evaluate(
             (N, C, H, W); its input normalisation inside. For a Hugging Face classifier, ``Logits(model)``.
         dataset: ``dataset[i]`` is an image or (image, label), i from 0 to len - 1: PIL images, uint8 arrays or tensors,
             or floating ones inside ``bounds``, all of one shape. ``dataset.classes`` and ``dataset.ids`` name classes
-            and samples where they are there.
+            and samples where they are there. Also a pair (x, y) of arrays, a `DataLoader`, rows with ``image`` and
+            ``label``, and `Features`, which are no images.
         out: folder, new, empty, or of this evaluation; None keeps the records in memory.
         attacks: as in `adversarial_distance`: names, ``FILE.py:NAME``, attacks.
+        attributions: names, ``FILE.py:NAME``, ``captum.attr:NAME``, or {name: attribution}: Captum's classes, its
+            attributions of the model, or functions of (model, images, targets); of each map the alignment with its
+            chance level, the deletion curve, the randomisation check, agreement with the others, stability and cost.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
         certify: the effort of `certified_distance`, "fast", "medium" or "thorough", for bounds of rho from below, and
             the radius of the linear region; None is none. A network that cannot be certified is measured without.
@@ -90,6 +98,7 @@ def evaluate(
     """
     config = EvaluationConfig(
         attacks=attacks,
+        attributions=attributions,
         norm=norm,
         bounds=bounds,
         certify=certify,
@@ -104,18 +113,18 @@ def evaluate(
     )
     if out is None and not read:
         raise ValueError("read: got False without out, expected a folder that keeps the records")
-    with evaluation_mode(model), processes() as group:
+    with without_exit(), evaluation_mode(model), processes() as group:
         plan = make_plan(model, dataset, config)
         size = BatchSize(config.batch_size, plan.like.numel(), plan.like.device)
         work = Work(plan, size, GalleryMaps(shown))
         if out is None:
             if group.size > 1:
                 raise ValueError("out: got None with several processes, expected a folder, where they join their parts")
-            with _bar(plan, range(plan.parts), show_progress) as bar:
+            with _bar(plan, range(plan.parts), show_progress, plan.manifest["model"]) as bar:
                 return ordered(work.part(part, bar) for part in range(plan.parts))
         folder, manifest = Path(out), {**plan.manifest, **(about or {})}
         todo = group.from_first(lambda: _open(folder, manifest, plan.parts))
-        with _bar(plan, todo, show_progress and group.rank == 0) as bar:
+        with _bar(plan, todo, show_progress and group.rank == 0, folder.name) as bar:
             for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
                 write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
             bar.set_postfix_str("waiting for other processes" if group.size > 1 else "")
@@ -128,10 +137,22 @@ def _open(folder: Path, manifest: dict[str, Any], parts: int) -> list[int]:
     """The parts that are still to be measured."""
     open_folder(folder, KIND, manifest)
     missing = missing_parts(folder, parts)
+    for part in missing:
+        if part_file(folder, part).is_file() and not is_whole(part_file(folder, part)):
+            _say_again(part_file(folder, part))
+    if not missing and records_file(folder).is_file() and not is_whole(records_file(folder)):
+        _say_again(records_file(folder))
+        records_file(folder).unlink()
     if missing:
         for merged in (records_file(folder), gallery_file(folder)):
             merged.unlink(missing_ok=True)
+    elif not whole_gallery(folder):
+        gallery_file(folder).unlink(missing_ok=True)
     return missing
+
+
+def _say_again(path: Path) -> None:
+    warnings.warn(f"--out: {path} was damaged and is made again", stacklevel=2)
 
 
 def _finish(folder: Path, work: Work) -> None:
@@ -145,6 +166,6 @@ def _samples(plan: Plan, parts: Sequence[int]) -> int:
     return sum(len(plan.part(part)) for part in parts)
 
 
-def _bar(plan: Plan, parts: Sequence[int], show: bool) -> Any:
+def _bar(plan: Plan, parts: Sequence[int], show: bool, name: str) -> Any:
     total = _samples(plan, parts)
-    return tqdm(total=total, desc="evaluating", unit="sample", dynamic_ncols=True, disable=not (show and total))
+    return tqdm(total=total, desc=f"evaluating {name}", unit="sample", dynamic_ncols=True, disable=not (show and total))

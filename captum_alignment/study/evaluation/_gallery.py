@@ -20,25 +20,28 @@ class GalleryMaps:
     def __init__(self, chosen: Sequence[int] | None = None) -> None:
         self.chosen = None if chosen is None else list(chosen)
         self._kept: dict[int, tuple[float, dict[str, np.ndarray]]] = {}
+        self._wanted: set[int] | None = None if chosen is None else {*chosen}
 
     def remember(self, indices: Sequence[int], distances: pd.Series, maps: Mapping[str, Tensor]) -> None:
         """The maps (n, C, H, W) of n samples, as far as they may be shown."""
         for row, (index, distance) in enumerate(zip(indices, distances, strict=True)):
-            if self.chosen is None or index in self.chosen:
+            if self._wanted is None or index in self._wanted:
                 # A copy, because a view would keep the whole batch in memory.
                 self._kept[index] = distance, {name: maps[name][row].float().numpy().copy() for name in maps}
-        if self.chosen is None:
+        if self._wanted is None:
             shown = _extremes(list(self._kept), [distance for distance, _ in self._kept.values()])
             self._kept = {index: self._kept[index] for group in shown.values() for index in group}
 
     def missing(self, records: pd.DataFrame) -> list[int]:
-        """The samples to show whose maps are not here."""
-        return [index for group in self._shown(records).values() for index in group if index not in self._kept]
+        """The samples to show whose maps are not here; from now on these are kept, and no others."""
+        self._wanted = {index for group in self._shown(records).values() for index in group}
+        return sorted(self._wanted - self._kept.keys())
 
     def arrays(self, records: pd.DataFrame) -> dict[str, np.ndarray]:
         """kind ("least", "most", "shown") and sample (G,); the maps (G, C, H, W). Nothing for no sample."""
         shown = self._shown(records)
-        pairs = [(kind, index) for kind, group in shown.items() for index in group]
+        # A sample may have become unreadable since it was measured.
+        pairs = [(kind, index) for kind, group in shown.items() for index in group if index in self._kept]
         if not pairs:
             return {}
         maps = [self._kept[index][1] for _, index in pairs]

@@ -13,7 +13,7 @@ from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.evaluation._attacks import describe_attacks
 from captum_alignment.study.evaluation._certify import refusal
 from captum_alignment.study.evaluation._config import EvaluationConfig
-from captum_alignment.study.load import Autocast, Sample, Samples
+from captum_alignment.study.load import Autocast, NamedAttribution, Sample, Samples, reason, resolve_attributions
 from captum_alignment.study.store import state_hash
 
 #: Samples of one group, whose maps are each other's chance level; and of a part, which a killed process loses at most.
@@ -41,6 +41,7 @@ class Plan:
     groups: int
     classes: int
     like: Tensor
+    attributions: list[NamedAttribution]
     manifest: dict[str, Any]
 
     def group(self, number: int) -> list[int]:
@@ -76,7 +77,8 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
     group = _GROUP if like.numel() <= _LARGE else _GROUP_OF_LARGE
     size = config.part_size or group
     parts, groups = (-(-len(indices) // length) for length in (size, group))
-    names = getattr(dataset, "classes", None)
+    names = samples.classes
+    attributions = resolve_attributions(config.attributions, runner, (low, high))
     manifest = {
         "model": getattr(model, "__qualname__", type(model).__qualname__),
         "weights": state_hash(model.state_dict()) if isinstance(model, nn.Module) else "unknown (a function)",
@@ -93,11 +95,13 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
         "seed": config.seed,
         "part size": size,
     }
+    if attributions:
+        manifest["attributions"] = [attribution.name for attribution in attributions]
     if config.certify:
         refused = refusal(runner, like)
         manifest |= {"certify": config.certify} | ({"refused": refused} if refused else {})
         resolved = replace(resolved, certify=None if refused else config.certify)
-    return Plan(runner, samples, resolved, indices, parts, groups, classes, like, manifest)
+    return Plan(runner, samples, resolved, indices, parts, groups, classes, like, attributions, manifest)
 
 
 def _draw(n: int, subset: int | None, seed: int) -> list[int]:
@@ -114,6 +118,8 @@ def _reference(model: Any) -> Tensor:
     """A tensor on the device and of the dtype of the model's parameters."""
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_meta:
+                raise ValueError("model: its parameters are on the meta device, where they have no values; load them")
             if tensor.is_floating_point():
                 return tensor
     return torch.empty(0)
@@ -137,10 +143,10 @@ def _try(model: Any, image: Tensor) -> int:
     try:
         with torch.no_grad():
             scores = model(image.clone())
-    except Exception as error:  # the model is foreign code
+    except (Exception, SystemExit) as error:  # the model is foreign code
         raise ValueError(
-            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])}: {_short(error)}; "
-            "do the images have the size and channels that it expects?"
+            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])} ({reason(error)}); do "
+            "they have the size and channels that it expects?"
         ) from error
     if not isinstance(scores, Tensor):
         raise TypeError(
@@ -152,7 +158,3 @@ def _try(model: Any, image: Tensor) -> int:
             f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for one image, expected scores (1, K)"
         )
     return max(2, scores.numel())
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

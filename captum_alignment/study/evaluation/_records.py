@@ -1,6 +1,7 @@
 """The records of an evaluation: one row per sample, in numbered parts, then in one table; `COLUMNS` are its columns."""
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,20 +55,35 @@ def write_table(path: Path, frame: pd.DataFrame, **about: Any) -> None:
     metadata = {**(table.schema.metadata or {}), _META: json.dumps({"columns": VERSION, **about}).encode()}
     schema = pa.schema([column(field.name) or field for field in table.schema], metadata)
     with whole_file(path) as temporary:
-        pq.write_table(table.cast(schema), temporary)
+        pq.write_table(table.cast(schema), temporary, write_page_checksum=True)
 
 
 def table_about(path: Path) -> dict[str, Any]:
     """What `write_table` was told, and the version of the columns; nothing where ``path`` is no such table."""
     try:
         return json.loads((pq.read_schema(path).metadata or {})[_META])
-    except (OSError, pa.ArrowInvalid, KeyError, json.JSONDecodeError):
+    except Exception:  # Arrow has many ways to say that a file is damaged
         return {}
 
 
 def missing_parts(folder: Path, count: int) -> list[int]:
-    """Which of ``count`` parts are not there, or not with these columns."""
-    return [part for part in range(count) if table_about(part_file(folder, part)).get("columns") != VERSION]
+    """Which of ``count`` parts are not there, not with these columns, or damaged."""
+    return [part for part in range(count) if not _is_current(part_file(folder, part))]
+
+
+def _is_current(path: Path) -> bool:
+    return table_about(path).get("columns") == VERSION and is_whole(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether all of a table can be read, and is what was written."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as table:
+            for batch in table.iter_batches():
+                batch.to_pandas()
+    except Exception:  # Arrow has many ways to say that a file is damaged
+        return False
+    return True
 
 
 def merge_parts(folder: Path, count: int) -> None:
@@ -77,7 +93,10 @@ def merge_parts(folder: Path, count: int) -> None:
     schema = max(map(pq.read_schema, parts), key=len)
     for part in parts:
         schema = pa.unify_schemas([schema, pq.read_schema(part)])
-    with whole_file(records_file(folder)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with (
+        whole_file(records_file(folder)) as temporary,
+        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+    ):
         for start in range(0, count, _GROUP):
             group = [ds.dataset(part, schema=schema).to_table() for part in parts[start : start + _GROUP]]
             writer.write_table(pa.concat_tables(group))
@@ -110,6 +129,8 @@ class StoredRecords:
         if not self._path.is_file():
             done = len(list((folder / "parts").glob("part-*.parquet")))
             raise ValueError(f"folder: {folder} is not finished ({done} parts are); the same command continues it")
+        if not is_whole(self._path):
+            rebuild(folder)
         version = table_about(self._path).get("columns")
         if version != VERSION:
             raise ValueError(
@@ -132,6 +153,38 @@ class StoredRecords:
         return pq.read_table(self._path, columns=[name]).to_pandas()[name].take(self._order).reset_index(drop=True)
 
 
+def rebuild(folder: Path) -> None:
+    """Make the damaged table of a finished evaluation again from its parts, and say so.
+
+    Raises:
+        ValueError: parts are missing or damaged, too.
+    """
+    config = read_manifest(folder, KIND, option="folder")["config"]
+    count = -(-config["size"] // config["part size"])
+    if missing := missing_parts(folder, count):
+        raise ValueError(
+            f"folder: {records_file(folder)} is damaged, and {len(missing)} of {count} parts are missing or damaged; "
+            "the command that wrote them measures those again"
+        )
+    merge_parts(folder, count)
+    warnings.warn(f"folder: {records_file(folder)} was damaged and is made again from its parts", stacklevel=2)
+
+
+def whole_gallery(folder: Path) -> dict[str, np.ndarray]:
+    """The maps of the samples that are shown; none where the file is not there or damaged, which a warning says."""
+    path = gallery_file(folder)
+    if not path.is_file():
+        return {}
+    try:
+        return read_arrays(path)
+    except Exception as error:  # zip, zlib and numpy have their own ways to say that a file is damaged
+        warnings.warn(
+            f"folder: {path} is damaged ({type(error).__name__}); the command that wrote it makes it again",
+            stacklevel=2,
+        )
+        return {}
+
+
 def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """All rows of ``frames``, by sample."""
     return pd.concat(frames, ignore_index=True).sort_values("sample", ignore_index=True)
@@ -140,5 +193,5 @@ def ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def read_run(folder: str | Path) -> Run:
     """A finished evaluation as the report takes it; errors as `read_records`."""
     folder = Path(folder)
-    gallery: dict[str, np.ndarray] = read_arrays(gallery_file(folder)) if gallery_file(folder).is_file() else {}
-    return Run(folder.resolve().name, read_manifest(folder, KIND, option="folder"), StoredRecords(folder), gallery)
+    records = StoredRecords(folder)
+    return Run(folder.resolve().name, read_manifest(folder, KIND, option="folder"), records, whole_gallery(folder))

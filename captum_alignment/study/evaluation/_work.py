@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from captum_alignment.study.evaluation._attributions import measure_attributions
 from captum_alignment.study.evaluation._batches import BatchSize
 from captum_alignment.study.evaluation._chance import ChanceLevels, Explained
 from captum_alignment.study.evaluation._gallery import GalleryMaps
@@ -46,8 +47,9 @@ class Work:
             gradients.append(gradient)
             bar.update(len(table))
         if tables:
-            measured = pd.concat(tables, ignore_index=True)
-            tables = [measured.assign(**self._chance(measured, good, torch.cat(gradients)))]
+            table = pd.concat(tables, ignore_index=True)
+            table = table.assign(**self._chance(table, good, torch.cat(gradients)))
+            tables = [table.assign(**self._attributions(table, good))]
         if failed:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))
@@ -60,7 +62,7 @@ class Work:
     def finish_gallery(self, records: pd.DataFrame) -> dict[str, np.ndarray]:
         """The arrays of the gallery; samples whose maps are not at hand, as another process has them, are repeated."""
         again = [self.plan.samples[index] for index in self.gallery.missing(records)]
-        for _ in self.batch_size.over(again, self._measure):
+        for _ in self.batch_size.over([sample for sample in again if sample.error is None], self._measure):
             pass
         return self.gallery.arrays(records)
 
@@ -91,6 +93,20 @@ class Work:
         }
         columns = self._levels.columns(explained)
         return {name: measured["sample"].map(column).astype(float) for name, column in columns.items() if column}
+
+    def _attributions(self, table: pd.DataFrame, samples: Sequence[Sample]) -> dict[str, Any]:
+        """The columns of the attributions, missing where the model has no scores."""
+        if not self.plan.attributions or "prediction" not in table or table["prediction"].isna().all():
+            return {}
+        known = table["prediction"].notna().to_numpy(bool)
+        images = torch.stack([s.image for s in samples if s.image is not None])[known.tolist()]
+        images = images.to(self.plan.like)
+        targets = torch.tensor(table["prediction"][known].tolist(), device=images.device)
+        found = measure_attributions(
+            self.plan.model, images, targets, self.plan.attributions, self.plan.config, batch_size=self.batch_size.size
+        )
+        index = table.index[known]
+        return {name: pd.Series(column, index).reindex(table.index) for name, column in found.items()}
 
     def _check(self, samples: Sequence[Sample]) -> None:
         for sample in samples:

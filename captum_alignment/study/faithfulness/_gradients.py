@@ -8,7 +8,7 @@ from captum.attr import Saliency
 from torch import Tensor
 
 from captum_alignment.metrics import alignment_null, median_interval
-from captum_alignment.study.roar import MapFunction
+from captum_alignment.study.load import MapFunction
 
 
 def gradients_of(model: Callable[[Tensor], Tensor]) -> MapFunction:

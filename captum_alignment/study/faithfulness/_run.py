@@ -23,8 +23,8 @@ from captum_alignment.study.faithfulness._config import CHOICES
 from captum_alignment.study.faithfulness._gradients import alignments, gradients_of
 from captum_alignment.study.faithfulness._report import write_report
 from captum_alignment.study.fit import SEED, STANDARD, TRAININGS, TrainingConfig, count_correct, network_factory
-from captum_alignment.study.load import Split, split_hash
-from captum_alignment.study.roar import RANDOM, areas, remove_and_retrain
+from captum_alignment.study.load import RANDOM, Split, split_hash
+from captum_alignment.study.roar import areas, remove_and_retrain
 from captum_alignment.study.store import open_folder, processes, state_hash, write_text
 
 KIND = "supplement"

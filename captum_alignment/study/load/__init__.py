@@ -1,26 +1,41 @@
 """What the user names, loaded: models, data sets and devices, each failure one sentence that says what was expected.
 
 `load_model` and `load_dataset` take the specifications of the command line; `Split` holds images in memory, `Samples`
-reads those of any data set one by one.
+reads those of any data set one by one, in whatever form `as_dataset` takes.
 """
 
-from captum_alignment.study.load._adapters import Autocast, Logits, evaluation_mode
+from captum_alignment.study.load._adapters import Autocast, Logits, evaluation_mode, without_exit
+from captum_alignment.study.load._attributions import (
+    BUILT_IN,
+    RANDOM,
+    MapFunction,
+    NamedAttribution,
+    resolve_attributions,
+    resolve_methods,
+)
 from captum_alignment.study.load._datasets import FORMS, load_dataset
 from captum_alignment.study.load._device import as_device
-from captum_alignment.study.load._factories import did_you_mean, short_name
+from captum_alignment.study.load._factories import did_you_mean, reason, short_name
+from captum_alignment.study.load._given import Features, as_dataset
 from captum_alignment.study.load._models import LoadedModel, load_model
 from captum_alignment.study.load._samples import Sample, Samples
 from captum_alignment.study.load._splits import Data, Split, as_split, drawn, load_data, split_hash
 
 __all__ = [
+    "BUILT_IN",
     "FORMS",
+    "RANDOM",
     "Autocast",
     "Data",
+    "Features",
     "LoadedModel",
     "Logits",
+    "MapFunction",
+    "NamedAttribution",
     "Sample",
     "Samples",
     "Split",
+    "as_dataset",
     "as_device",
     "as_split",
     "did_you_mean",
@@ -29,6 +44,10 @@ __all__ = [
     "load_data",
     "load_dataset",
     "load_model",
+    "reason",
+    "resolve_attributions",
+    "resolve_methods",
     "short_name",
     "split_hash",
+    "without_exit",
 ]

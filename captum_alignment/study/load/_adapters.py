@@ -99,3 +99,12 @@ def evaluation_mode(model: Any) -> Iterator[None]:
     finally:
         for module, training in zip(modules, before, strict=True):
             module.training = training
+
+
+@contextmanager
+def without_exit() -> Iterator[None]:
+    """`RuntimeError` where the model or the data set calls ``exit()``, which would end the process without a word."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"model: it, or the dataset, called exit({error.code!r}) while it was evaluated") from error

@@ -2,8 +2,7 @@
 
 import os
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from captum_alignment.study.load._factories import call_factory, did_you_mean, parse_factory, reason
-from captum_alignment.study.load._sources import Arrays, Files, Fitted, channels_first
+from captum_alignment.study.load._fitted import Fitted
+from captum_alignment.study.load._given import as_dataset
+from captum_alignment.study.load._hugging_face import open_hugging_face
+from captum_alignment.study.load._npz import open_npz
+from captum_alignment.study.load._sources import Arrays, Files, channels_first
 from captum_alignment.study.load._splits import TORCHVISION, class_names, digits, open_torchvision
 
 _SPLITS = ("test", "train")
@@ -31,6 +34,7 @@ def load_dataset(
     split: str = "test",
     resize: int | None = None,
     crop: int | None = None,
+    interpolation: str | None = None,
     download: bool = False,
 ) -> Any:
     """The map-style data set that ``spec`` names: ``[i]`` is (image, label), or the image where there are no labels.
@@ -42,14 +46,16 @@ def load_dataset(
     Args:
         spec: ``digits`` (500 held out of 1797); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, ``imagenet``
             as torchvision lays them out; ``imagefolder:PATH``: one folder per class, labels number their sorted names,
-            or images that lie directly in PATH, which have no labels (hidden folders and files are left
-            out, with a warning); ``npz:FILE``: arrays ``x`` or
-            ``images``, (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floating, and where they are known ``y`` or
-            ``labels`` (N,) and ``ids`` (N,); ``path/file.py:factory`` or ``package.module:factory``, a data set or what
-            makes one, also called with literal arguments.
+            or images that lie directly in PATH, which have no labels (hidden folders and what is no
+            image are left out, with a warning); ``npz:FILE``, as `open_npz` says; ``hf:NAME`` or ``hf:NAME:CONFIGURATION``, Hugging
+            Face's, from the local cache, a folder, or fetched, with ``image`` (or ``img``) and ``label``;
+            ``path/file.py:factory`` or ``package.module:factory``, a data set, loader or pair of arrays, or what makes
+            one, also called with literal arguments.
         root: where torchvision's data sets lie.
-        split: "test" or "train", where the source has both.
-        resize, crop: shorter side and centre crop in pixels; None leaves the images as they are.
+        split: "test" or "train", where the source has both; for Hugging Face any that it has.
+        resize, crop: shorter side and centre crop in pixels; None leaves the images as they are. Those of a
+            `LoadedModel` bring its weights' own interpolation with them.
+        interpolation: "nearest", "bilinear" or "bicubic"; None is that of ``resize``, or bilinear.
         download: let torchvision fetch what is not under ``root``.
 
     Raises:
@@ -59,12 +65,12 @@ def load_dataset(
         ModuleNotFoundError: no such module, or scikit-learn is not installed.
         ConnectionError: data that could not be downloaded.
     """
-    if split not in _SPLITS:
+    if split not in _SPLITS and not spec.strip().lower().startswith("hf:"):
         raise ValueError(f"--split: got {split!r}, expected test or train")
     dataset, has_splits = _open(spec, None if root is None else Path(root).expanduser(), split, download)
     if split != "test" and not has_splits:
         raise ValueError(f"--split: got {split!r} for {spec}, which is one whole; name the training samples by --data")
-    return dataset if resize is None and crop is None else Fitted(dataset, resize, crop)
+    return dataset if resize is None and crop is None else Fitted(dataset, resize, crop, interpolation)
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def _walk(folder: Path, endings: tuple[str, ...]) -> tuple[list[Path], list[str]
         skipped += [f"{(here / name).as_posix()}/" for name in names if _is_hidden(name)]
         names[:] = [name for name in names if not _is_hidden(name)]
         for name in files:
-            if Path(name).suffix.lower() in endings and not _is_hidden(name):
+            if Path(name).suffix.lower() in endings:
                 found.append(here / name)
             else:
                 skipped.append((here / name).as_posix())
@@ -165,60 +171,29 @@ def _say_skipped(folder: Path, skipped: Sequence[str]) -> None:
     if skipped:
         more = ", ..." if len(skipped) > _NAMED else ""
         warnings.warn(
-            f"--data: {folder}: {len(skipped)} skipped, hidden or not an image: {', '.join(skipped[:_NAMED])}{more}",
+            f"--data: {folder}: {len(skipped)} skipped, hidden folders or no images: {', '.join(skipped[:_NAMED])}{more}",
             UserWarning,
             stacklevel=2,
         )
 
 
-def _npz(text: str, *_: Any) -> Arrays:
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"--data: no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"--data: {path} is no npz file, or a damaged one; expected that of numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            names = content.files
-            images, labels, ids = (_first(content, keys) for keys in (("x", "images"), ("y", "labels"), ("ids",)))
-    except Exception as error:  # zip, zlib and numpy have their own ways to say that a file is damaged
-        raise ValueError(f"--data: {path} cannot be read as npz ({reason(error)})") from error
-    if images is None:
-        raise ValueError(f"--data: {path} holds {', '.join(names) or 'nothing'}, expected an array x or images")
-    what = f"images of {path}"
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise ValueError(f"--data: {what}: {images.dtype}, expected uint8, or floating in [0, 1]")
-    if not len(images):
-        raise ValueError(f"--data: {path} holds no images")
-    for name, array in (("labels", labels), ("ids", ids)):
-        if array is not None and array.shape != (len(images),):
-            raise ValueError(f"--data: {name} of {path}: shape {array.shape}, expected ({len(images)},)")
-    if labels is not None and labels.dtype.kind not in "iu":
-        raise ValueError(f"--data: labels of {path}: {labels.dtype}, expected integers")
-    return Arrays(
-        torch.from_numpy(channels_first(images, what)),
-        None if labels is None else torch.from_numpy(labels.astype(np.int64)),
-        ids=None if ids is None else [str(value) for value in ids],
-    )
-
-
-def _first(content: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((content[key] for key in keys if key in content), None)
+def _hugging_face(name: str, _root: Path | None, split: str, download: bool) -> Any:
+    return as_dataset(open_hugging_face(name.strip(), split, download=download))
 
 
 def _own(spec: str) -> Any:
     factory = parse_factory(spec, "--data")
-    made: Any = call_factory(factory, "--data", ready=Dataset)
+    made: Any = call_factory(factory, "--data", ready=(Dataset, Sized))
     label = f"--data: {factory.name}() of {factory.source} returned an object of type {type(made).__name__}"
-    if isinstance(made, (IterableDataset, Mapping, str)) or not hasattr(made, "__getitem__"):
-        raise TypeError(f"{label}, expected a map-style torch.utils.data.Dataset: made[i] and len(made)")
     try:
-        length = len(made)
-    except (TypeError, NotImplementedError) as error:
-        raise TypeError(f"{label} without a length, expected a map-style torch.utils.data.Dataset") from error
+        dataset = as_dataset(made)
+        length = len(dataset)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        expected = "expected a map-style torch.utils.data.Dataset: made[i] and len(made)"
+        raise TypeError(f"{label}, {expected} ({reason(error)})") from error
     if not length:
         raise ValueError(f"{label} without samples")
-    return made
+    return dataset
 
 
 #: Every kind of data set by the word before its colon; what is none of them is a user's own.
@@ -226,7 +201,8 @@ SOURCES: dict[str, Source] = {
     "digits": Source(_digits, has_splits=True),
     **{name: Source(partial(_torchvision, name), has_splits=True) for name in TORCHVISION},
     "imagefolder": Source(_image_folder, "PATH"),
-    "npz": Source(_npz, "FILE"),
+    "npz": Source(lambda text, *_: open_npz(text), "FILE"),
+    "hf": Source(_hugging_face, "NAME", has_splits=True),
 }
 #: What can be said for a data set.
 FORMS = (

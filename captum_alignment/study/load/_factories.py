@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 _SEPARATORS = re.compile(r"[/\\]")
+#: So much of a message is repeated.
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def _split(spec: str) -> tuple[str, ast.expr] | None:
     return None
 
 
-def call_factory(factory: Factory, option: str, *, ready: type) -> Any:
+def call_factory(factory: Factory, option: str, *, ready: type | tuple[type, ...]) -> Any:
     """What the factory returns; an attribute that is a ``ready`` itself, and is not called, is taken as it is.
 
     While it is loaded and called, the folder of its file (for a module: the current one) is importable.
@@ -174,6 +176,10 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The type and the first line of the message of ``error``, for a sentence."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+    """The type and the first line of the message of ``error``, for a sentence; the type alone where nothing is said."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # a class of the user's may fail even here
+        lines = []
+    first = "".join(letter if letter.isprintable() else " " for letter in lines[0]) if lines else ""
+    return f"{type(error).__name__}: {first.strip()[:_LONGEST]}" if first.strip() else type(error).__name__

@@ -1,6 +1,7 @@
 """Models by name: torchvision's, timm's, or what a user's own file makes; all take images in [0, 1]."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from torch import nn
 
 from captum_alignment.study.load._adapters import Normalize
 from captum_alignment.study.load._factories import call_factory, did_you_mean, parse_factory, reason, short_name
-from captum_alignment.study.load._weights import load_weights
+from captum_alignment.study.load._fitted import Size
+from captum_alignment.study.load._weights import load_weights, split_key
 
 _FORMS = "torchvision:NAME, timm:NAME, path/file.py:factory or package.module:factory"
 
@@ -25,13 +27,14 @@ class LoadedModel:
         name: the specification without folders; it says so if the model is untrained.
         mean, std: of the input normalisation, per channel; None without one.
         resize, crop: shorter side and centre crop in pixels with which the weights were evaluated; None if unknown.
+            ``resize`` also has their ``interpolation``, and whether they ``squash`` images to squares.
     """
 
     module: nn.Module
     name: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    resize: int | None = None
+    resize: Size | None = None
     crop: int | None = None
 
 
@@ -50,9 +53,10 @@ def load_model(
     Args:
         spec: ``torchvision:NAME`` or ``timm:NAME``; or ``path/file.py:factory`` or ``package.module:factory``, a
             module or what makes one, also called with literal arguments: ``zoo.py:load("mnist_kw")``.
-        weights: a file of safetensors or of `torch.save`; for torchvision also DEFAULT or an entry such as
-            IMAGENET1K_V1, for timm DEFAULT. Entries bring their mean, std, resize and crop, files do not. None leaves
-            the model as its factory makes it; torchvision's and timm's are then untrained, the same every time.
+        weights: a file of safetensors or of `torch.save`, FILE:KEY where it holds several networks; for torchvision
+            also DEFAULT or an entry such as IMAGENET1K_V1, for timm DEFAULT. Entries bring their mean, std, resize and
+            crop, files do not. None leaves the model as its factory makes it; torchvision's and timm's are then
+            untrained, the same every time.
         mean, std: input normalisation per channel; they override those of the weights.
         num_classes: for torchvision and timm; None is the architecture's own.
         seed: of parameters that no weights replace: every process and every resumed run makes the same ones. None goes
@@ -79,6 +83,8 @@ def load_model(
     module = loaded.module.to(device).eval()
     if file is not None:
         load_weights(module, file)
+        if (key := split_key(file)[1]) is not None:
+            loaded = replace(loaded, name=f"{loaded.name} ({key})")
     mean, std = _override("mean", mean, loaded.mean), _override("std", std, loaded.std)
     if (mean is None) != (std is None):
         raise ValueError(f"--{'mean' if mean is None else 'std'}: missing, expected --mean and --std together")
@@ -114,7 +120,7 @@ def _torchvision(
         raise ValueError(f"--model: torchvision has no image classifier {name!r}{hint}")
     enum: Any = models.get_model_weights(name)
     entry = enum.__members__.get(str(weights))
-    if weights is not None and entry is None and not Path(weights).expanduser().is_file():
+    if weights is not None and entry is None and not split_key(weights)[0].is_file():
         entries = " or ".join(enum.__members__)  # with DEFAULT among them
         raise ValueError(f"--weights: got {str(weights)!r}, expected a file or, for {name}, {entries}")
     label = f"torchvision:{name}"
@@ -124,7 +130,8 @@ def _torchvision(
         return LoadedModel(module, _untrained(label, weights)), weights
     transform: Any = entry.transforms()
     mean, std = tuple(transform.mean), tuple(transform.std)
-    return LoadedModel(module, label, mean, std, transform.resize_size[0], transform.crop_size[0]), None
+    resize = Size(transform.resize_size[0], transform.interpolation.value)
+    return LoadedModel(module, label, mean, std, resize, transform.crop_size[0]), None
 
 
 def _timm(name: str, weights: str | Path | None, num_classes: int | None) -> tuple[LoadedModel, str | Path | None]:
@@ -141,9 +148,19 @@ def _timm(name: str, weights: str | Path | None, num_classes: int | None) -> tup
     if not pretrained:
         return LoadedModel(module, _untrained(label, weights)), weights
     config: dict[str, Any] = timm.data.resolve_model_data_config(module)
-    crop = int(config["input_size"][-1])
-    resize = math.floor(crop / config["crop_pct"])
-    return LoadedModel(module, label, tuple(config["mean"]), tuple(config["std"]), resize, crop), None
+    loaded = LoadedModel(module, label, tuple(config["mean"]), tuple(config["std"]))
+    *_, height, crop = map(int, config["input_size"])
+    mode = config.get("crop_mode", "center")
+    if mode not in ("center", "squash") or height != crop:
+        warnings.warn(
+            f"--weights: {label} was evaluated on images of {height} x {crop} pixels in timm's mode {mode!r}, which is "
+            "not made here; bring the images to this size, or give --resize and --crop",
+            UserWarning,
+            stacklevel=2,
+        )
+        return loaded, None
+    resize = Size(math.floor(crop / config["crop_pct"]), config["interpolation"], squash=mode == "squash")
+    return replace(loaded, resize=resize, crop=crop), None
 
 
 def _made(make: Callable[[], nn.Module], label: str, pretrained: bool) -> nn.Module:

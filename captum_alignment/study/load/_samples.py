@@ -6,15 +6,23 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from captum_alignment.study.load._factories import reason
+from captum_alignment.study.load._given import as_dataset, fields, named_classes
+from captum_alignment.study.load._sources import plain_image
+
+_RGB = 3
+
 
 class Dataset(Protocol):
-    """What `evaluate` takes: ``dataset[i]`` is an image or (image, label).
+    """What `evaluate` takes: ``dataset[i]`` is an image, (image, label), or a row with ``image`` and ``label``.
 
     An image is a PIL image, a uint8 array or tensor, or a floating one inside the bounds; arrays may have their
-    channels first or last. ``classes`` (names) and ``ids`` (one per sample) are used where the data set has them.
+    channels first or last. A floating row (D,) of a table stays one. ``classes`` (names) and ``ids`` (one per sample)
+    are used where the data set has them; `as_dataset` makes one of pairs of arrays and of loaders.
     """
 
     def __len__(self) -> int: ...
@@ -42,19 +50,15 @@ class Samples:
         shape: (C, H, W) that every image must have; None: any.
 
     Raises:
-        TypeError: something that has no length or cannot be indexed.
+        TypeError, ValueError: as `as_dataset`.
     """
 
     def __init__(
         self, dataset: Any, bounds: tuple[float, float] = (0, 1), shape: tuple[int, ...] | None = None
     ) -> None:
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            raise TypeError(
-                f"dataset: got {type(dataset).__name__}, expected one with a length and dataset[i] "
-                "(an iterable data set has no order that a run could continue)"
-            )
-        self.dataset, self.bounds, self.shape = dataset, bounds, shape
-        self.ids: Sequence[Any] | None = getattr(dataset, "ids", None)
+        self.dataset, self.bounds, self.shape = as_dataset(dataset), bounds, shape
+        self.ids: Sequence[Any] | None = getattr(self.dataset, "ids", None)
+        self.classes = named_classes(self.dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -62,14 +66,22 @@ class Samples:
     def __getitem__(self, index: int) -> Sample:
         name = str(index if self.ids is None else self.ids[index])
         try:
-            item = self.dataset[index]
-            image, label = item if isinstance(item, (tuple, list)) else (item, None)
+            image, label = fields(self.dataset[index])
             label = None if label is None else as_label(label)
-            tensor = as_image(image)
+            tensor = self._tensor(image)
             self._check(tensor)
-        except Exception as error:  # a data set is foreign code, and one bad file must not end the run
-            return Sample(index, name, None, None, f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # a data set is foreign code, and one bad file must not end the run
+            return Sample(index, name, None, None, reason(error))
         return Sample(index, name, tensor, label)
+
+    def _tensor(self, image: Any) -> Tensor:
+        if getattr(self.dataset, "as_is", False):
+            return image
+        tensor = as_image(image)
+        if self.shape is not None and self.shape[0] == _RGB and isinstance(image, Image.Image):
+            # Grey ones and those with transparency, among images in colour.
+            tensor = tensor[:_RGB].expand(_RGB, -1, -1)
+        return tensor
 
     def _check(self, image: Tensor) -> None:
         if self.shape is not None and tuple(image.shape) != self.shape:
@@ -100,7 +112,7 @@ def as_label(label: Any) -> int:
     Raises:
         TypeError, ValueError: several labels (multi-hot), probabilities, something that is no number.
     """
-    values = np.asarray(label)
+    values = np.asarray(label.detach().cpu() if isinstance(label, Tensor) else label)
     if values.dtype.kind not in "uif":
         raise TypeError(f"the label is {type(label).__name__}, expected a class index")
     if values.size != 1:
@@ -114,20 +126,28 @@ def as_label(label: Any) -> int:
 def as_image(image: Any) -> Tensor:
     """A PIL image, array or tensor as a floating tensor (C, H, W); uint8 becomes float32 in [0, 1].
 
+    A floating row (D,) stays as it is.
+
     Raises:
-        TypeError, ValueError: something else, integers other than uint8, not 2 or 3 dimensions.
+        TypeError, ValueError: something else, integers other than uint8, not 1 to 3 dimensions.
     """
+    last = isinstance(image, Image.Image)  # the channels of arrays may be first or last, PIL's are last
+    if isinstance(image, Image.Image):
+        image = plain_image(image)
     if not isinstance(image, Tensor):
         array = np.asarray(image)
         if array.dtype.kind not in "uif":
             raise TypeError(f"the image is {type(image).__name__}, expected a PIL image, an array or a tensor")
         image = torch.from_numpy(array.copy())
-        # Arrays and PIL images have their channels last; an array that has them first says so by its shape.
-        if image.ndim == 3 and image.shape[-1] in (1, 3, 4) and image.shape[0] not in (1, 3):
+        if image.ndim == 3 and (last or (image.shape[-1] in (1, 3, 4) and image.shape[0] not in (1, 3))):
             image = image.permute(2, 0, 1)
+    if image.is_nested or image.layout != torch.strided:
+        raise TypeError("the image is a nested or sparse tensor, expected a dense one")
+    if image.ndim == 1 and not image.is_floating_point():
+        raise TypeError(f"the row has dtype {image.dtype}, expected a floating one")
     if image.ndim == 2:
         image = image.unsqueeze(0)
-    if image.ndim != 3:
+    if image.ndim not in (1, 3):
         raise ValueError(f"the image has shape {tuple(image.shape)}, expected (C, H, W), (H, W, C) or (H, W)")
     if image.is_floating_point():
         return image

@@ -1,4 +1,4 @@
-"""Map-style data sets of images in memory, in files, and resized ones."""
+"""Map-style data sets of images in memory and in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 _CHANNELS = (1, 3)
 _MAX_16_BITS = 65535
+#: PIL's modes of 8 bits or fewer, and as what their values are colours; of palettes they are numbers.
+_COLOURS = {
+    **{mode: mode for mode in ("L", "RGB", "RGBA")},
+    **dict.fromkeys(("1", "LA", "La"), "L"),
+    **dict.fromkeys(("P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa"), "RGB"),
+}
 
 
 class Arrays(Dataset[Any]):
@@ -52,36 +59,21 @@ class Files(Dataset[Any]):
         return image if self.labels is None else (image, self.labels[index])
 
 
-class Fitted(Dataset[Any]):
-    """``dataset`` with its images resized (shorter side, pixels) and cropped to the square in the middle.
-
-    Raises:
-        ValueError: sizes below 1, a crop larger than what resizing leaves; for one sample, an image too small to crop.
-    """
-
-    def __init__(self, dataset: Any, resize: int | None = None, crop: int | None = None) -> None:
-        for name, value in (("resize", resize), ("crop", crop)):
-            if value is not None and value < 1:
-                raise ValueError(f"--{name}: got {value}, expected at least 1 pixel")
-        if resize is not None and crop is not None and crop > resize:
-            raise ValueError(f"--crop: got {crop}, expected at most {resize}, the shorter side after --resize")
-        self.dataset, self.resize, self.crop = dataset, resize, crop
-        for name in ("ids", "classes"):
-            if hasattr(dataset, name):
-                setattr(self, name, getattr(dataset, name))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        sample = self.dataset[index]
-        if isinstance(sample, (tuple, list)):
-            return (_fit(sample[0], self.resize, self.crop), *sample[1:])
-        return _fit(sample, self.resize, self.crop)
-
-
 def open_image(path: Path) -> Any:
     """An image file as an RGB PIL image; with 16 bits or floating values as float32 (3, H, W), in [0, 1].
+
+    The orientation that EXIF has is left alone, as in torchvision.
+
+    Raises:
+        ValueError: an image of 32-bit integers.
+    """
+    with path.open("rb") as file, Image.open(file) as image:
+        plain = plain_image(image)
+        return plain.expand(3, -1, -1) if isinstance(plain, Tensor) else plain.convert("RGB")
+
+
+def plain_image(image: Image.Image) -> Image.Image | Tensor:
+    """A PIL image whose values are colours: L, RGB or RGBA; with 16 bits or floating values float32 (H, W) in [0, 1].
 
     16 bits are divided by 65535. Floating values stay as they are: the file does not say their range, and `Samples`
     refuses what is outside [0, 1].
@@ -89,18 +81,15 @@ def open_image(path: Path) -> Any:
     Raises:
         ValueError: an image of 32-bit integers.
     """
-    from PIL import Image  # noqa: PLC0415 - needed for files only
-
-    with path.open("rb") as file, Image.open(file) as image:
-        if image.mode != "F" and not image.mode.startswith("I"):
-            return image.convert("RGB")
-        values, mode, kind = np.asarray(image), image.mode, image.format
-    if mode != "F":
+    if image.mode in _COLOURS:
+        return image.convert(_COLOURS[image.mode])
+    values = np.asarray(image)
+    if image.mode != "F":
         # Pillow may read the 16 bits of PNG and PGM into 32.
-        if mode == "I" and kind not in ("PNG", "PPM"):
+        if image.mode == "I" and image.format not in ("PNG", "PPM"):
             raise ValueError("integers of 32 bits, expected 8 or 16 bits")
         values = values / _MAX_16_BITS
-    return torch.from_numpy(values.astype(np.float32)).expand(3, -1, -1)
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def channels_first(images: np.ndarray, what: str) -> np.ndarray:
@@ -114,20 +103,3 @@ def channels_first(images: np.ndarray, what: str) -> np.ndarray:
             + (", one of them only" if first else "")
         )
     return images if first else images.transpose(0, 3, 1, 2)
-
-
-def _fit(image: Any, resize: int | None, crop: int | None) -> Any:
-    from torchvision.transforms.v2 import functional as transforms  # noqa: PLC0415 - needed for this only
-
-    if isinstance(image, np.ndarray):
-        image = torch.from_numpy(channels_first(image[None], "the image")[0])
-    elif isinstance(image, Tensor) and image.ndim == 2:
-        image = image[None]
-    if resize is not None:
-        image = transforms.resize(image, [resize])
-    if crop is not None:
-        height, width = transforms.get_size(image)
-        if min(height, width) < crop:
-            raise ValueError(f"--crop: got {crop}, but the image has {height} x {width} pixels; --resize enlarges it")
-        image = transforms.center_crop(image, [crop])
-    return image

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment.study.load._factories import reason
+from captum_alignment.study.load._given import named_classes
 from captum_alignment.study.load._samples import Samples
 from captum_alignment.study.store import state_hash
 
@@ -133,9 +134,8 @@ def open_torchvision(name: str, root: Path | None, *, train: bool, download: boo
 
 def class_names(dataset: Any) -> tuple[str, ...]:
     """Short names of the classes of one of torchvision's data sets."""
-    # ImageNet's are tuples of synonyms, MNIST's are "0 - zero".
-    names = (name if isinstance(name, str) else name[0] for name in dataset.classes)
-    return tuple(name.partition(" - ")[0] for name in names)
+    # MNIST's are "0 - zero".
+    return tuple(name.partition(" - ")[0] for name in named_classes(dataset) or ())
 
 
 def _split(dataset: Any) -> Split:

@@ -21,13 +21,16 @@ _OPTION = "--weights"
 def load_weights(module: nn.Module, path: Path | str) -> None:
     """Load the file ``path`` into ``module``, on whatever device that is; every key must fit.
 
-    Prefixes that `torch.nn.DataParallel` (``module.``) and `torch.compile` (``_orig_mod.``) give do not matter.
+    Prefixes that `torch.nn.DataParallel` (``module.``) and `torch.compile` (``_orig_mod.``) give do not matter, nor
+    does the attribute under which a LightningModule or an averaging wrapper keeps the network; what such a wrapper has
+    besides is left out, with a warning that names it.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that holds no weights, or weights that do not fit; the message has the first keys.
+        ValueError: a file that holds no weights, weights that do not fit, or those of several networks that do; the
+            message has the first keys, or what there is to choose from.
     """
-    state = _renamed(_without_prefix(read_state(path), module.state_dict()), module.state_dict())
+    state = _renamed(_network(read_state(path), module.state_dict(), path), module.state_dict())
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -39,13 +42,13 @@ def read_state(path: Path | str) -> dict[str, Any]:
     """The state_dict in the file ``path``, on the CPU wherever it was saved; no code in the file is run.
 
     A file of safetensors or of `torch.save`, where the state_dict may be wrapped: under ``state_dict``, ``model`` or
-    ``model_state_dict``, or first in a list.
+    ``model_state_dict``, or first in a list. FILE:KEY picks the state_dict under that key, or what has that prefix.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a file that holds no weights.
     """
-    file, key = _split(path)
+    file, key = split_key(path)
     if not file.is_file():
         beside = [item.name for item in file.parent.iterdir()] if file.parent.is_dir() else []
         raise FileNotFoundError(f"{_OPTION}: no file {path}{did_you_mean(file.name, beside)}")
@@ -53,25 +56,29 @@ def read_state(path: Path | str) -> dict[str, Any]:
         head = opened.read(9)
     # safetensors begin with the length of their header in eight bytes, then the header, which is JSON.
     content = _read_safetensors(file) if head[8:] == b"{" else _read_pickle(file, head)
-    return _checked(_unwrapped(content if key is None else _picked(content, key, file), path), path)
+    return _checked(_unwrapped(content, path), path) if key is None else _picked(content, key, file)
 
 
-def _split(path: Path | str) -> tuple[Path, str | None]:
+def split_key(path: Path | str) -> tuple[Path, str | None]:
     """FILE and KEY of FILE:KEY; a file may have a colon in its name."""
     file = Path(path).expanduser()
     name, colon, key = str(file).rpartition(":")
     return (Path(name), key) if colon and not file.is_file() and Path(name).is_file() else (file, None)
 
 
-def _picked(content: Any, key: str, file: Path) -> Any:
-    if not isinstance(content, Mapping) or not isinstance(content.get(key), (Mapping, list, tuple)):
-        names = _states(content)
-        raise ValueError(f"{_OPTION}: no state_dict {key!r} in {file}, expected one of {', '.join(names) or 'none'}")
-    return content[key]
+def _picked(content: Any, key: str, file: Path) -> dict[str, Any]:
+    if isinstance(content, Mapping) and isinstance(content.get(key), (Mapping, list, tuple)):
+        return _checked(_unwrapped(content[key], file), f"{file}:{key}")
+    if len(names := _states(content)) > 1:
+        raise ValueError(f"{_OPTION}: no state_dict {key!r} in {file}, expected one of {', '.join(names)}")
+    state = _checked(_unwrapped(content, file), file)
+    if not any(name.startswith(f"{key}.") for name in state):
+        raise ValueError(f"{_OPTION}: no state_dict {key!r} in {file}, and no key that begins with {key}.")
+    return _below(state, f"{key}.")
 
 
 def _states(content: Any) -> list[str]:
-    """The keys under which a file holds state_dicts: what maps names to tensors, at least one of them."""
+    """The keys under which a file holds state_dicts: what maps names to tensors and to nothing else."""
     if not isinstance(content, Mapping):
         return []
     return [
@@ -79,7 +86,8 @@ def _states(content: Any) -> list[str]:
         for key, value in content.items()
         if isinstance(value, Mapping)
         and not str(key).endswith("_extra_state")
-        and any(isinstance(item, Tensor) for item in value.values())
+        and value
+        and all(isinstance(item, Tensor) or str(name).endswith("_extra_state") for name, item in value.items())
     ]
 
 
@@ -142,16 +150,42 @@ def _checked(content: Any, path: Path | str) -> dict[str, Any]:
     return state
 
 
-def _without_prefix(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-    """``state`` without the attribute's name that Lightning puts first, where exactly the expected keys remain."""
-    prefix = next(iter(state)).partition(".")[0] + "."
-    bare = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items())
-    if not all(key.startswith(prefix) for key in state) or bare.keys() != expected.keys():
+def _network(state: dict[str, Any], expected: Mapping[str, Any], path: Path | str) -> dict[str, Any]:
+    """The part of ``state`` below the one prefix where exactly the expected keys lie; without such a one, all of it."""
+    first = next(iter(expected), "")
+    if expected.keys() <= state.keys():
         return state
+    shapes = {key: _shape(value) for key, value in expected.items()}
+    prefixes = [key.removesuffix(first) for key in state if key.endswith(f".{first}")]
+    parts = {prefix: _below(state, prefix) for prefix in prefixes}
+    fits = [prefix for prefix, part in parts.items() if {key: _shape(v) for key, v in part.items()} == shapes]
+    if len(fits) > 1:
+        names = [prefix.removesuffix(".") for prefix in fits]
+        raise ValueError(
+            f"{_OPTION}: {path} holds {len(fits)} networks that fit, {', '.join(names)}; name one: {path}:{names[0]}"
+        )
+    if not fits:
+        return state
+    if others := [key for key in state if not key.startswith(fits[0])]:
+        warnings.warn(
+            f"{_OPTION}: {path}: taken is what begins with {fits[0]!r}, left out is {_first(others)}",
+            UserWarning,
+            stacklevel=2,
+        )
+    return parts[fits[0]]
+
+
+def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """What lies under ``prefix``, which ends in a dot, and the versions of its modules."""
+    part = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items() if key.startswith(prefix))
     if hasattr(state, "_metadata"):
-        metadata = {f"{k}.".removeprefix(prefix).removesuffix("."): v for k, v in state._metadata.items() if k}  # pyright: ignore[reportAttributeAccessIssue]
-        bare._metadata = metadata  # pyright: ignore[reportAttributeAccessIssue]
-    return bare
+        versions = {f"{key}.": value for key, value in state._metadata.items()}  # pyright: ignore[reportAttributeAccessIssue]
+        part._metadata = {  # pyright: ignore[reportAttributeAccessIssue]
+            key.removeprefix(prefix).removesuffix("."): value
+            for key, value in versions.items()
+            if key.startswith(prefix)
+        }
+    return part
 
 
 def _renamed(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:

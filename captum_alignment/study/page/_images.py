@@ -14,14 +14,17 @@ from captum_alignment.study.page._text import class_name, fixed
 
 #: Letters of a caption that fit below an image.
 _WIDE = 18
-_TITLES = ("image", "saliency", "binarized", "perturbation")
+#: Dimensions of a picture; what has fewer is shown as bars.
+_PICTURE = 3
+_TITLES = ("saliency", "binarized", "perturbation")
 
 
 def gallery_figure(maps: Mapping[str, Array], rows: list[dict[Any, Any]], classes: Sequence[str] | None) -> Figure:
     """One row per sample: the image, its two saliency maps, and the smallest perturbation that any attack found.
 
     Args:
-        maps: image, gradient, binarized_gradient and adversarial, each (G, C, H, W).
+        maps: image, gradient, binarized_gradient and adversarial, each (G, C, H, W); of tables (G, D) and sequences
+            (G, T, D) the rows are bars, one for each of D or T.
         rows: the records of the G samples, in the same order.
         classes: names of the classes; None: they are shown by number.
     """
@@ -42,7 +45,8 @@ def gallery_figure(maps: Mapping[str, Array], rows: list[dict[Any, Any]], classe
                 show_signed(axes, signed)
             for axes, caption in zip(panels[g], row, strict=True):
                 axes.set_xlabel(caption, fontsize=7, labelpad=2, color=MUTED)
-        for axes, title in zip(panels[0], _TITLES, strict=True):
+        first = "image" if np.ndim(maps["image"]) > _PICTURE else "input"
+        for axes, title in zip(panels[0], (first, *_TITLES), strict=True):
             axes.set_title(title, loc="center", fontsize=8, color=INK)
     return figure
 
@@ -75,8 +79,10 @@ def _brief(value: float) -> str:
 
 
 def show_image(axes: Any, image: Array) -> None:
-    """An image (C, H, W) with values in [0, 1], without axes."""
-    if len(image) == 3:
+    """An image (C, H, W) with values in [0, 1], without axes; anything with fewer dimensions as bars."""
+    if image.ndim < _PICTURE:
+        _show_bars(axes, image)
+    elif len(image) == 3:
         axes.imshow(image.transpose(1, 2, 0).clip(0, 1), interpolation="nearest")
     else:
         axes.imshow(image.mean(axis=0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -85,9 +91,22 @@ def show_image(axes: Any, image: Array) -> None:
 
 def show_signed(axes: Any, values: Array) -> None:
     """A map (C, H, W) without axes: channels summed, blue negative, red positive, white 0; on its own scale."""
+    if values.ndim < _PICTURE:
+        _show_bars(axes, np.nan_to_num(values))
+        return
     total = np.nan_to_num(values).sum(axis=0)
     scale = float(np.quantile(np.abs(total), 0.995)) or 1.0
     axes.imshow(total, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+    _frame(axes)
+
+
+def _show_bars(axes: Any, values: Array) -> None:
+    """One bar for each feature, or for each step of a sequence, blue negative, red positive."""
+    heights = values.reshape(len(values), -1).sum(axis=1)
+    axes.bar(range(len(heights)), heights, width=1, color=np.where(heights < 0, "#2166ac", "#b2182b"))
+    scale = float(np.abs(heights).max()) or 1.0
+    axes.set(xlim=(-0.5, len(heights) - 0.5), ylim=(-1.05 * scale, 1.05 * scale), box_aspect=1)
+    axes.axhline(0, color="#cccccc", lw=0.5, zorder=0)
     _frame(axes)
 
 

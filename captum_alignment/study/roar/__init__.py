@@ -9,19 +9,15 @@ from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.roar._config import DEFAULTS, METHODS, MODES, PRESETS, roar_options
-    from captum_alignment.study.roar._maps import BUILT_IN, RANDOM, MapFunction
     from captum_alignment.study.roar._roar import MODEL, remove_and_retrain
     from captum_alignment.study.roar._summary import areas, groups
 
 __all__ = [
-    "BUILT_IN",
     "DEFAULTS",
     "METHODS",
     "MODEL",
     "MODES",
     "PRESETS",
-    "RANDOM",
-    "MapFunction",
     "areas",
     "groups",
     "remove_and_retrain",
@@ -33,7 +29,6 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "_config": ["DEFAULTS", "METHODS", "MODES", "PRESETS", "roar_options"],
-        "_maps": ["BUILT_IN", "MapFunction", "RANDOM"],
         "_roar": ["MODEL", "remove_and_retrain"],
         "_summary": ["areas", "groups"],
     },

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
+from captum_alignment.study.load import RANDOM
 from captum_alignment.study.page import INK, MUTED, STYLE, WIDTH, labels, plain, run_style, show_image
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell
-from captum_alignment.study.roar._maps import RANDOM
 from captum_alignment.study.roar._summary import groups
 
 TITLES = {

@@ -11,12 +11,12 @@ from torch import nn
 from tqdm import tqdm
 
 from captum_alignment.study.fit import EpochBar, TrainingConfig
-from captum_alignment.study.load import Split, as_device, as_split, split_hash
+from captum_alignment.study.load import MapFunction, Split, as_device, as_split, resolve_methods, split_hash
 from captum_alignment.study.roar._cell import Removal, modify, run_cell
 from captum_alignment.study.roar._checks import check_classes, check_factory, check_features, check_splits
 from captum_alignment.study.roar._config import FRACTIONS, METHODS
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell, make_grid, missing_cells, read_cells, write_cell
-from captum_alignment.study.roar._maps import MapFunction, keep_maps, read_maps, resolve_methods
+from captum_alignment.study.roar._maps import keep_maps, read_maps
 from captum_alignment.study.roar._report import write_roar_report
 from captum_alignment.study.roar._summary import areas
 from captum_alignment.study.store import Processes, open_folder, processes, state_hash, write_text, write_weights

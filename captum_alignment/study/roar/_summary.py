@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from captum_alignment.study.load import RANDOM
 from captum_alignment.study.page import Array, mean_interval, wilson
 from captum_alignment.study.roar._grid import UNMODIFIED
-from captum_alignment.study.roar._maps import RANDOM
 
 _NOT_KNOWN = (np.nan, np.nan, np.nan)
 

@@ -75,7 +75,8 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """What `write_arrays` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
+    # numpy leaves a file that it opens itself open where it is damaged.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 

@@ -45,20 +45,15 @@ def read_manifest(path: Path, kind: str, *, option: str = "--out") -> dict[str, 
     Raises:
         ValueError: it holds no ``kind``, or one of another schema.
     """
-    try:
-        content = json.loads((path / _MANIFEST).read_text("utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-        content = None
-    if not isinstance(content, dict) or content.get("kind") != _name(kind):
+    content = _content(path, kind)
+    if content is None:
         raise ValueError(f"{option}: {path} holds no {kind}")
     if content.get("schema") != schema(kind):
         found = content.get("schema")
-        raise OldSchema(f"{option}: {path} was written with schema {found}, expected {schema(kind)}: use a new folder")
+        raise ValueError(f"{option}: {path} was written with schema {found}, expected {schema(kind)}: use a new folder")
+    if not isinstance(content.get("config"), dict):
+        raise ValueError(f"{option}: {path / _MANIFEST} is damaged, its configuration is missing: use a new folder")
     return content
-
-
-class OldSchema(ValueError):
-    """A folder whose layout is that of another version."""
 
 
 def schema(kind: str) -> int:
@@ -67,14 +62,18 @@ def schema(kind: str) -> int:
 
 def _held(path: Path, kind: str) -> dict[str, Any]:
     """The configuration of what ``path`` holds."""
+    if _content(path, kind) is None:
+        raise ValueError(f"--out: {path} holds a {_MANIFEST} that is no {kind}'s, expected a new or empty folder")
+    return read_manifest(path, kind)["config"]
+
+
+def _content(path: Path, kind: str) -> dict[str, Any] | None:
+    """The manifest of the folder ``path``; None where it is none of ``kind``."""
     try:
-        return read_manifest(path, kind)["config"]
-    except OldSchema:
-        raise
-    except ValueError:
-        raise ValueError(
-            f"--out: {path} holds a {_MANIFEST} that is no {kind}'s, expected a new or empty folder"
-        ) from None
+        content = json.loads((path / _MANIFEST).read_text("utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return content if isinstance(content, dict) and content.get("kind") == _name(kind) else None
 
 
 def _name(kind: str) -> str:

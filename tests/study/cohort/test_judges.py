@@ -42,8 +42,8 @@ def test_the_link_is_the_loop_over_trainings():
     slopes = []
     for _, training in records[records["sample"] != 4].groupby("training_seed"):
         models = [model for _, model in training.groupby("strength")]
-        x = [-model["deviation"].median() for model in models]
-        y = [model["alignment"].corr(model["distance"], "spearman") for model in models]
+        x = [-model["deviation"].median() for model in models]  # pyright: ignore
+        y = [model["alignment"].corr(model["distance"], "spearman") for model in models]  # pyright: ignore
         slopes.append(np.polyfit(x, y, 1)[0])
     half = student.ppf(0.975, 2) * np.std(slopes, ddof=1) / np.sqrt(3)
     low, high = np.mean(slopes) - half, np.mean(slopes) + half

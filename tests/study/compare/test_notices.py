@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,12 @@ def test_values_of_a_manifest_are_short():
         '{"a": "é"}',
         "1, 2",
     ]
+
+
+def test_a_network_no_better_than_chance_is_named():
+    poor, good = make_run("poor", n=60), make_run("good", n=60)
+    records: Any = poor.records
+    records["label"] = (records["prediction"] + 1 + np.arange(60) % 3 // 2) % 3
+    found = notices([poor, good], summarise_runs([poor, good]))
+    assert any(text.startswith("poor is right on 0.0 %, which may be chance (33.3 %, 3 ") for text in found)
+    assert not any("good is right" in text for text in found)

@@ -55,7 +55,7 @@ def test_the_chance_level_is_among_those_that_have_a_gradient():
     expected = alignment_null(IMAGES[kept], linear_analysis(NET, IMAGES[kept]).gradient)
     for name in ("null", "excess", "rank"):
         np.testing.assert_allclose(frame[name][kept], getattr(expected, name), rtol=1e-4, atol=1e-6)
-        assert frame[name][[1, 3]].isna().all()
+        assert frame[name][[1, 3]].isna().all()  # pyright: ignore
 
 
 def test_maps_that_are_not_at_hand_are_made_again():

@@ -1,4 +1,6 @@
 import pickle
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from torch.utils.data import TensorDataset
 from torchvision import datasets
 
 from captum_alignment.study import load_dataset
-from captum_alignment.study.load import load_data
+from captum_alignment.study.load import Samples, load_data
+from tests.study.load.test_given import Rows
 
 OWN = """
 import torch
@@ -273,7 +276,7 @@ def test_factories(own):
     [
         ("number", TypeError, r"number\(\) of .* returned an object of type int, expected a map-style torch"),
         ("Stream", TypeError, "type Stream, expected a map-style torch"),
-        ("Endless", TypeError, "type Endless without a length, expected a map-style torch"),
+        ("Endless", TypeError, "type Endless, expected a map-style torch"),
         ("make(0)", ValueError, "type list without samples"),
         ("fails", ValueError, r"fails\(\) of .*own\.py raised OSError: no disk"),
         ("mak", ValueError, r"has no 'mak'; did you mean make\?"),
@@ -303,11 +306,22 @@ def _save(path, size=(4, 4), **options):
 
 
 def test_hidden_folders_are_no_classes(tmp_path):
-    for name in ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "__MACOSX/a/0.png", "a/._0.png"):
+    for name in ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "__MACOSX/a/0.png"):
         _save(tmp_path / name)
-    with pytest.warns(UserWarning, match=r"3 skipped.*\.ipynb_checkpoints/, __MACOSX/, a/\._0\.png"):
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"3 skipped.*\.ipynb_checkpoints/, __MACOSX/, a/\.DS_Store"):
         data = load_dataset(f"imagefolder:{tmp_path}")
     assert (data.ids, data.labels, data.classes) == (["a/0.png", "b/0.png"], [0, 1], ("a", "b"))
+
+
+def test_what_the_mac_leaves_beside_an_image_is_a_sample_that_cannot_be_read(tmp_path):
+    for name in ("a/0.png", "b/0.png"):
+        _save(tmp_path / name)
+    (tmp_path / "a" / "._0.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    data = load_dataset(f"imagefolder:{tmp_path}")
+    assert data.ids == ["a/._0.png", "a/0.png", "b/0.png"]
+    with pytest.raises(OSError, match="cannot identify image file"):
+        data[0]
 
 
 def test_images_beside_class_folders(tmp_path):
@@ -325,3 +339,64 @@ def test_endings_of_images(tmp_path):
     with pytest.warns(UserWarning, match=r"1 skipped.*a/notes\.txt"):
         data = load_dataset(f"imagefolder:{tmp_path}")
     assert [data[i][0].size for i in range(len(data))] == [(4, 4)] * 6
+
+
+def test_tables_and_other_floating_arrays_are_taken_as_they_are(tmp_path):
+    random = np.random.default_rng(0)
+    table, series = random.normal(size=(4, 5)).astype(np.float32), random.normal(size=(4, 2, 9))
+    np.savez(tmp_path / "t.npz", x=table, y=np.array([0, 1, 1, 0]), ids=list("abcd"), classes=["no", "yes"])
+    np.savez(tmp_path / "s.npz", features=series)
+    data = load_dataset(f"npz:{tmp_path}/t.npz")
+    assert (data.ids, data.classes) == (list("abcd"), ("no", "yes"))
+    sample = Samples(data, (-9, 9))[2]
+    assert sample.image is not None
+    np.testing.assert_array_equal(sample.image, table[2])
+    assert sample.label == 1
+    sample = Samples(load_dataset(f"npz:{tmp_path}/s.npz"), (-9, 9))[1]
+    assert sample.image is not None
+    np.testing.assert_array_equal(sample.image, series[1])
+    np.savez(tmp_path / "i.npz", x=np.ones((4, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"values of .*i\.npz: uint8, expected floating ones"):
+        load_dataset(f"npz:{tmp_path}/i.npz")
+
+
+class FakeDatasets(SimpleNamespace):
+    """What `datasets` has of the functions that are called, with two splits in the cache."""
+
+    DownloadConfig = SimpleNamespace
+
+    def load_dataset(self, name, configuration, download_config):
+        self.asked = (name, configuration, download_config.local_files_only)
+        if name == "absent":
+            raise ConnectionError("offline")
+        return {"train": Rows(3), "validation": Rows(2)}
+
+
+def test_hugging_faces_data_sets_by_name(monkeypatch):
+    fake = FakeDatasets()
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    data = load_dataset("hf:owner/name:tiny", split="validation", resize=3)
+    assert fake.asked == ("owner/name", "tiny", True)
+    assert (len(data), data.classes) == (2, ("cat", "dog"))
+    assert (data[1][0].size, data[1][1]) == ((4, 3), 1)
+    load_dataset("hf:owner/name", split="train", download=True)
+    assert fake.asked == ("owner/name", None, False)
+    with pytest.raises(ValueError, match="--split: got 'test', owner/name has train, validation"):
+        load_dataset("hf:owner/name")
+    with pytest.raises(FileNotFoundError, match=r"--data: no absent in a folder .*offline.*; --download fetches it"):
+        load_dataset("hf:absent")
+    with pytest.raises(ConnectionError, match="--data: the data set absent did not arrive"):
+        load_dataset("hf:absent", download=True)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ModuleNotFoundError, match="--data: datasets is not installed: pip install datasets"):
+        load_dataset("hf:owner/name")
+
+
+def test_loaders_and_pairs_that_a_file_has_ready(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torch.utils.data import DataLoader, TensorDataset\n"
+        "pair = torch.rand(4, 3), torch.arange(4)\nloader = DataLoader(TensorDataset(*pair), batch_size=3)\n"
+    )
+    for name in ("pair", "loader"):
+        data = load_dataset(f"{tmp_path}/own.py:{name}")
+        assert [int(label) for _, label in listed(data)] == [0, 1, 2, 3]

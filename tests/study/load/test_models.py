@@ -3,10 +3,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models
 
-from captum_alignment.study import LoadedModel, load_model
+from captum_alignment.study import LoadedModel, load_dataset, load_model
+from captum_alignment.study.load import Samples
 from tests import real
 
 # Small and quick to make: 1.2 million parameters.
@@ -67,6 +69,12 @@ def test_factories(own):
     assert load_model("torch.nn:Linear(3, 4)").module.out_features == 4
 
 
+def test_the_key_of_the_weights_is_part_of_the_name(own, tmp_path):
+    states = {key: load_model(f"{own}:make(width={width})").module.state_dict() for key, width in (("a", 2), ("b", 3))}
+    torch.save(states, tmp_path / "both.pt")
+    assert load_model(f"{own}:make", weights=f"{tmp_path}/both.pt:a").name == "own.py:make (a)"
+
+
 def test_untrained_parameters_are_the_same_every_time_and_disturb_nobody(own):
     state = torch.get_rng_state()
     first, second = (load_model(f"{own}:make").module(torch.ones(1, 3, 2, 2)) for _ in range(2))
@@ -113,6 +121,20 @@ def test_torchvisions_weights_bring_their_transform(weights, pretrained):
     image = torch.randint(256, (3, 224, 224), dtype=torch.uint8)
     transform = models.SqueezeNet1_1_Weights.DEFAULT.transforms(resize_size=224)
     torch.testing.assert_close(loaded.module(image[None] / 255), pretrained(transform(image)[None]))
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "efficientnet_b0", "efficientnet_v2_l", "swin_t", "vit_b_16"])
+def test_a_file_reaches_the_network_as_torchvisions_weights_transform_it(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "get_model", lambda *args, **kwargs: nn.Identity())
+    official = models.get_model_weights(name)["DEFAULT"].transforms()
+    noise = torch.randint(256, (300, 320, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = Image.fromarray(noise.numpy()).resize((640, 600))
+    image.save(tmp_path / "a.png")
+    loaded = load_model(f"torchvision:{name}", weights="DEFAULT")
+    data = load_dataset(f"imagefolder:{tmp_path}", resize=loaded.resize, crop=loaded.crop)
+    pixels = Samples(data)[0].image
+    assert pixels is not None
+    torch.testing.assert_close(loaded.module(pixels[None])[0], official(image), atol=1e-5, rtol=0)
 
 
 def test_the_users_normalisation_wins(pretrained):
@@ -193,8 +215,9 @@ def test_options_that_a_factory_does_not_have(own):
         load_model(f"{own}:make", weights="DEFAULT")
 
 
-def fake_timm(monkeypatch, create):
+def fake_timm(monkeypatch, create, **given):
     config = {"input_size": (3, 240, 240), "mean": (0.5,) * 3, "std": (0.25,) * 3, "crop_pct": 0.95}
+    config |= {"interpolation": "bicubic", "crop_mode": "center", **given}
     timm = SimpleNamespace(
         is_model=lambda name: name.partition(".")[0] == "tiny_net",
         list_models=lambda: ["tiny_net", "huge"],
@@ -215,6 +238,8 @@ def test_timm(monkeypatch, tmp_path):
     loaded = load_model("timm:tiny_net.a1_in1k", weights="DEFAULT")
     assert (loaded.name, loaded.mean, loaded.std) == ("timm:tiny_net.a1_in1k", (0.5,) * 3, (0.25,) * 3)
     assert (loaded.resize, loaded.crop) == (252, 240)
+    assert loaded.resize is not None
+    assert (loaded.resize.interpolation, loaded.resize.squash) == ("bicubic", False)
     assert load_model("timm:tiny_net", num_classes=2).name == "timm:tiny_net (untrained)"
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "w.pt")
     assert load_model("timm:tiny_net", weights=tmp_path / "w.pt").mean is None
@@ -225,6 +250,14 @@ def test_timm(monkeypatch, tmp_path):
     ]
     with pytest.raises(ValueError, match=r"--model: timm has no model 'tiny_ned'; did you mean tiny_net\?"):
         load_model("timm:tiny_ned")
+
+
+@pytest.mark.parametrize("given", [{"crop_mode": "border"}, {"input_size": (3, 240, 320)}])
+def test_a_transform_of_timms_that_is_not_made_here_is_named(given, monkeypatch):
+    fake_timm(monkeypatch, lambda *args, **kwargs: nn.Linear(3, 2), **given)
+    with pytest.warns(UserWarning, match=r"--weights: timm:tiny_net was evaluated on images of 240 x .* give --resize"):
+        loaded = load_model("timm:tiny_net", weights="DEFAULT")
+    assert (loaded.resize, loaded.crop, loaded.mean) == (None, None, (0.5,) * 3)
 
 
 def test_timm_without_network(monkeypatch):

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional as transforms
 
 from captum_alignment.study.load._samples import Samples
-from captum_alignment.study.load._sources import Arrays, Files, Fitted, channels_first
+from captum_alignment.study.load._sources import Arrays, Files, channels_first
 
 
 def test_arrays():
@@ -29,53 +28,6 @@ def test_files_are_read_when_they_are_asked_for(tmp_path):
         with pytest.raises(OSError, match=r"cannot identify image file|No such file"):
             files[broken]
     assert Files(tmp_path, ["grey.png"], [3])[0][1] == 3
-
-
-@pytest.mark.parametrize("layout", ["HW", "HWC", "CHW", "PIL", "tensor", "tensor HW"])
-def test_every_kind_of_image_is_resized_and_cropped(layout):
-    grid = np.arange(60 * 80, dtype=np.float32).reshape(60, 80) / 4800
-    image = {
-        "HW": grid,
-        "HWC": grid[..., None],
-        "CHW": grid[None],
-        "PIL": Image.fromarray((grid * 255).astype(np.uint8)),
-        "tensor": torch.from_numpy(grid)[None],
-        "tensor HW": torch.from_numpy(grid),
-    }[layout]
-    expected = transforms.center_crop(transforms.resize(torch.from_numpy(grid)[None], [30]), [20])
-    for source in ([(image, 1)], [image]):
-        sample = Fitted(source, resize=30, crop=20)[0]
-        fitted = sample[0] if isinstance(sample, tuple) else sample
-        if layout == "PIL":
-            fitted = transforms.pil_to_tensor(fitted) / 255
-        torch.testing.assert_close(fitted, expected, atol=1e-6 if layout != "PIL" else 5e-3, rtol=0)
-
-
-def test_the_rest_of_a_sample_stays():
-    source = Arrays(torch.rand(2, 3, 8, 8), torch.tensor([4, 5]), ids=["a", "b"], classes="abcdef")
-    fitted = Fitted(source, crop=4)
-    assert fitted[1][0].shape == (3, 4, 4)
-    assert (fitted[1][1], len(fitted)) == (5, 2)
-    assert (fitted.ids, fitted.classes) == (["a", "b"], tuple("abcdef"))  # pyright: ignore[reportAttributeAccessIssue]
-    assert not hasattr(Fitted([1, 2], crop=4), "ids")
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ({"resize": 0}, "--resize: got 0, expected at least 1 pixel"),
-        ({"crop": -1}, "--crop: got -1, expected at least 1 pixel"),
-        ({"resize": 4, "crop": 5}, "--crop: got 5, expected at most 4, the shorter side after --resize"),
-    ],
-)
-def test_sizes_that_are_wrong(sizes, message):
-    with pytest.raises(ValueError, match=message):
-        Fitted([], **sizes)
-
-
-def test_an_image_that_is_too_small_is_not_padded():
-    with pytest.raises(ValueError, match="--crop: got 9, but the image has 8 x 10 pixels; --resize enlarges it"):
-        Fitted([torch.rand(3, 8, 10)], crop=9)[0]
 
 
 @pytest.mark.parametrize("shape", [(5, 8, 8), (5, 8, 8, 1), (5, 1, 8, 8), (5, 8, 8, 3), (5, 3, 8, 8), (5, 3, 8, 6)])
@@ -117,3 +69,14 @@ def test_values_whose_range_is_unknown_are_refused(tmp_path):
     samples = Samples(Files(tmp_path, ["f.tif", "i.tif"], None))
     assert "values from 200 to 200" in str(samples[0].error)
     assert "integers of 32 bits, expected 8 or 16 bits" in str(samples[1].error)
+
+
+def test_the_orientation_that_exif_has_is_left_alone_as_in_torchvision(tmp_path):
+    from torchvision.datasets.folder import default_loader
+
+    image, exif = Image.new("RGB", (6, 4), (200, 0, 0)), Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    image.save(tmp_path / "a.jpg", exif=exif)
+    opened = Files(tmp_path, ["a.jpg"], None)[0]
+    assert opened.size == (6, 4)
+    assert opened.tobytes() == default_loader(str(tmp_path / "a.jpg")).tobytes()

@@ -3,6 +3,7 @@ import pickle
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -254,3 +255,63 @@ def test_keys_that_share_one_prefix(tmp_path):
     module = net()
     load_weights(module, tmp_path / "l.ckpt")
     assert equal(module.state_dict(), state)
+
+
+@pytest.fixture(params=["net.", "model.net."])
+def lightning(request, tmp_path):
+    """A Lightning checkpoint: the network under an attribute, beside what the module has besides."""
+    state = net().state_dict()
+    besides = {"criterion.weight": torch.ones(4), "calls": torch.tensor(3)}
+    parameters = {"rate": 0.1, "weights": torch.ones(4)}
+    content = {"state_dict": {**prefixed(state, request.param), **besides}, "hyper_parameters": parameters}
+    torch.save(content, tmp_path / "l.ckpt")
+    return tmp_path / "l.ckpt", state
+
+
+def test_what_a_lightning_module_has_besides_is_left_out_and_named(lightning):
+    file, state = lightning
+    module = net()
+    with pytest.warns(
+        UserWarning, match=r"taken is what begins with .*net\.', left out is 'criterion\.weight' and 1 oth"
+    ):
+        load_weights(module, file)
+    assert equal(module.state_dict(), state)
+
+
+def test_the_weights_of_torchs_averaged_model(tmp_path):
+    averaged = torch.optim.swa_utils.AveragedModel(net())
+    torch.save(averaged.state_dict(), tmp_path / "swa.pt")
+    module = net()
+    with pytest.warns(UserWarning, match="begins with 'module.', left out is 'n_averaged'"):
+        load_weights(module, tmp_path / "swa.pt")
+    assert equal(module.state_dict(), averaged.module.state_dict())
+
+
+def test_two_networks_in_one_state_dict(tmp_path):
+    student, teacher, file = net().state_dict(), net().state_dict(), tmp_path / "w.ckpt"
+    torch.save({"state_dict": {**prefixed(student, "student."), **prefixed(teacher, "ema.module.")}, "epoch": 1}, file)
+    with pytest.raises(ValueError, match=r"holds 2 networks that fit, student, ema\.module; name one: .*:student$"):
+        load_weights(net(), file)
+    for name, state in {"student": student, "ema.module": teacher, "ema": teacher}.items():
+        module = net()
+        load_weights(module, f"{file}:{name}")
+        assert equal(module.state_dict(), state)
+    with pytest.raises(ValueError, match=r"no state_dict 'emma' in .*, and no key that begins with emma\."):
+        load_weights(net(), f"{file}:emma")
+
+
+def test_the_versions_of_modules_below_a_prefix_are_kept(tmp_path):
+    from torchvision.models import mnasnet0_5
+
+    wrapped = nn.ModuleDict({"net": mnasnet0_5(weights=None), "other": nn.Linear(1, 1)})
+    torch.save(wrapped.state_dict(), tmp_path / "m.pt")
+    module = mnasnet0_5(weights=None)
+    with pytest.warns(UserWarning, match="left out is 'other.weight' and 1 other key"):
+        load_weights(module, tmp_path / "m.pt")
+    assert equal(module.state_dict(), wrapped["net"].state_dict())
+
+
+def test_numpys_numbers_in_a_checkpoint_are_refused_by_name(tmp_path):
+    torch.save({"state_dict": net().state_dict(), "best": np.float64(0.9)}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"is a pickle that needs numpy\S* and was not run"):
+        read_state(tmp_path / "w.pt")

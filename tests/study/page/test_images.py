@@ -36,3 +36,13 @@ def test_an_image_without_adversarial_has_no_perturbation(tmp_path):
     figure = gallery_figure(maps, [{**ROW, "distance": np.inf}], None)
     figure.savefig(tmp_path / "figure.png")
     assert not np.asarray(figure.axes[3].images[0].get_array()).any()
+
+
+def test_rows_of_tables_and_sequences_are_bars():
+    values = np.array([[[1.0, 2.0], [-3.0, 1.0], [0.0, 0.5]]])
+    names = ("image", "gradient", "binarized_gradient", "adversarial")
+    for maps in (values, values.sum(-1)):
+        panels = gallery_figure({name: maps * (1 + (name == "adversarial")) for name in names}, [ROW], None).axes
+        for axes in panels:
+            np.testing.assert_allclose([bar.properties()["height"] for bar in axes.patches], [3, -2, 0.5])
+        assert [axes.get_title() for axes in panels] == ["input", "saliency", "binarized", "perturbation"]

@@ -1,8 +1,8 @@
 import pytest
 
+from captum_alignment.study.load import BUILT_IN
 from captum_alignment.study.roar import DEFAULTS, roar_options
 from captum_alignment.study.roar._config import METHODS, PRESETS
-from captum_alignment.study.roar._maps import BUILT_IN
 
 
 def test_the_choices_are_attributions_that_are_made():

@@ -5,8 +5,8 @@ from captum.attr import InputXGradient, Saliency
 from scipy import ndimage
 from torch import nn
 
-from captum_alignment.study.load import as_split
-from captum_alignment.study.roar._maps import BUILT_IN, keep_maps, read_maps, resolve_methods
+from captum_alignment.study.load import BUILT_IN, as_split, resolve_methods
+from captum_alignment.study.roar._maps import keep_maps, read_maps
 from tests.study.roar.known import CLASSES, SIZE, TEST
 
 SPLIT = as_split(TEST, "test", (0, 1))

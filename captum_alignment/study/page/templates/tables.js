@@ -51,5 +51,9 @@ for (const table of document.querySelectorAll("table.data")) {
   const bar = document.createElement("div");
   bar.className = "bar";
   bar.append(save);
-  table.parentElement.after(bar);
+  const scroll = table.parentElement;
+  scroll.after(bar);
+  const tell = () => scroll.classList.toggle("scrolls", scroll.scrollWidth > scroll.clientWidth);
+  addEventListener("resize", tell);
+  tell();
 }

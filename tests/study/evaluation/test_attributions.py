@@ -1,0 +1,149 @@
+"""Attributions side by side: each number is the library's or Captum's own."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import DeepLift, InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, Saliency
+from captum.metrics import sensitivity_max
+from torch import nn
+
+from captum_alignment.metrics import alignment_null, deletion_curve, rank_correlation
+from captum_alignment.study.evaluation import evaluate, read_records
+from tests.study.evaluation.test_evaluate import Images, network
+
+N = 12
+NAMES = ("saliency", "integrated-gradients", "gradcam")
+
+
+def run(attributions, model=None, **options):
+    data = Images(N) if model is None else Images(N).images
+    net = network() if model is None else model
+    return evaluate(net, data, attacks="deepfool", attributions=attributions, **options)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return run(NAMES)
+
+
+def expected_maps(net, x, targets):
+    last: Any = LayerGradCam(net, net[0]).attribute(x, target=targets, relu_attributions=True)
+    x = x.clone().requires_grad_()
+    return {
+        "saliency": Saliency(net).attribute(x, target=targets, abs=False),
+        "integrated-gradients": IntegratedGradients(net).attribute(x, target=targets, n_steps=32).float(),
+        "gradcam": LayerAttribution.interpolate(last, (6, 6), "bilinear").expand_as(x),
+    }
+
+
+def test_the_numbers_are_those_of_the_library(found):
+    net, x = network(), Images(N).images
+    targets = net(x).argmax(1)
+    maps = {name: map_.detach() for name, map_ in expected_maps(net, x, targets).items()}
+    for name, own in maps.items():
+        chance = alignment_null(x, own)
+        area = deletion_curve(net, x, own, targets, baselines=x.mean((0, 2, 3)), absolute=True).area
+        expected = {quantity: getattr(chance, quantity) for quantity in ("alignment", "null", "excess", "rank")}
+        for column, values in {**expected, "deletion": area}.items():
+            np.testing.assert_allclose(found[f"{column}:{name}"], values, rtol=1e-4, atol=1e-5, err_msg=column)
+        assert (found[f"seconds:{name}"] > 0).all()
+        assert found[f"failed:{name}"].isna().all()
+        assert found[f"randomized:{name}"].between(-1, 0.999).all()
+    agreement = rank_correlation(maps["saliency"], maps["gradcam"])
+    np.testing.assert_allclose(found["agreement:saliency & gradcam"], agreement, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["alignment:saliency"], found["alignment"], rtol=1e-4)
+    torch.manual_seed(0)
+
+    def explain(inputs: Any, target: Any) -> Any:
+        return (Saliency(net).attribute(inputs[0].clone().requires_grad_(), target=target, abs=False),)
+
+    change = sensitivity_max(explain, (x,), max_examples_per_batch=32, target=targets)  # pyright: ignore[reportArgumentType]
+    assert change.max() > 0  # of a piecewise linear network, where a kink is near
+    np.testing.assert_allclose(found["sensitivity:saliency"], change, rtol=1e-3, atol=1e-4)
+
+
+def test_a_random_ranking_stands_beside(found):
+    assert found["deletion:random"].between(0, 1).all()
+    assert found["deletion:integrated-gradients"].mean() < found["deletion:random"].mean()
+
+
+def test_every_form_of_an_attribution(tmp_path):
+    net = network()
+    (tmp_path / "own.py").write_text(
+        "from captum.attr import Saliency\n"
+        "def mine(model, images, targets):\n    return Saliency(model).attribute(images, target=targets, abs=False)\n"
+    )
+    forms = {
+        "name": "input-x-gradient",
+        "class": InputXGradient,
+        "attribution": InputXGradient(net),
+        "function": lambda model, x, t: InputXGradient(model).attribute(x, target=t),
+        "of images": lambda x, t: InputXGradient(net).attribute(x, target=t),
+    }
+    frame = run(forms, net)
+    for name in forms:
+        np.testing.assert_allclose(frame[f"alignment:{name}"], frame["alignment:name"], rtol=1e-5)
+        assert frame[f"randomized:{name}"].isna().all() == (name in ("attribution", "of images"))
+    frame = run((f"{tmp_path}/own.py:mine", "captum.attr:DeepLift"))
+    np.testing.assert_allclose(frame["alignment:mine"], frame["alignment"], rtol=1e-4)
+    assert DeepLift.__name__ in str(list(frame))
+
+
+def test_a_map_that_fails_is_recorded_and_the_rest_goes_on(found, tmp_path):
+    bad = Images(N).images[[3, 7]].sum((1, 2, 3))
+
+    def fragile(model, x, targets):
+        sums = x.sum((1, 2, 3))
+        if (sums - bad[0]).abs().min() < 1e-5:
+            raise RuntimeError("no map for this one")
+        maps = Saliency(model).attribute(x, target=targets, abs=False)
+        maps[(sums - bad[1]).abs() < 1e-5] = torch.nan
+        return maps
+
+    run({"fragile": fragile, "saliency": "saliency"}, out=tmp_path / "run", part_size=5, batch_size=2)
+    frame = read_records(tmp_path / "run")
+    assert frame["failed:fragile"].dropna().to_dict() == {
+        3: "RuntimeError: no map for this one",
+        7: "the map is not finite",
+    }
+    kept = frame["failed:fragile"].isna()
+    assert frame.loc[~kept, ["alignment:fragile", "deletion:fragile", "seconds:fragile"]].isna().all(axis=None)
+    np.testing.assert_allclose(frame["alignment:fragile"][kept], found["alignment:saliency"][kept], rtol=1e-4)
+    np.testing.assert_allclose(frame["alignment:saliency"], found["alignment:saliency"], rtol=1e-4)
+    assert frame["error"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("attribution", "message"),
+    [
+        (lambda m, x, t: x[:, :, 1:], r"attributions: mine returned \(12, 2, 5, 6\), expected \(12, 2, 6, 6\)"),
+        (lambda m, x, t: (x, x), "attributions: mine returned tuple"),
+        (lambda m, x, t: x[:5], r"mine returned \(5, 2, 6, 6\)"),
+        ("salience", "got 'salience', expected some of .*; did you mean saliency"),
+        ("nowhere.py:mine", "no file nowhere.py"),
+        (3, "'mine' is of type int, expected a"),
+    ],
+)
+def test_what_is_no_attribution_is_refused(attribution, message):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=message):
+        run({"mine": attribution})
+
+
+def test_gradcam_needs_a_convolution():
+    with pytest.raises(ValueError, match="gradcam needs a model with a convolution"):
+        run(("gradcam",), nn.Sequential(nn.Flatten(), nn.Linear(72, 3)))
+
+
+def test_a_binary_classifier_and_a_function():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(72, 32), nn.ReLU(), nn.Linear(32, 1)).eval()
+    with torch.no_grad():
+        net[3].weight.mul_(20)  # pyright: ignore
+    frame = run(("saliency", "input-x-gradient"), net)
+    assert frame["failed:saliency"].isna().all()
+    assert frame["alignment:saliency"].notna().all()
+    frame = run(("saliency",), lambda x: net(x)[:, 0])
+    assert frame["alignment:saliency"].notna().all()
+    assert frame["randomized:saliency"].isna().all()
