@@ -37,8 +37,8 @@ class StudyConfig(TrainingConfig):
         metadata={"help": "of a single regularizer, one network each (default: by regularizer)", "metavar": "X"},
     )
     epochs: int = field(
-        default=15,
-        metadata={"help": "passes over the training samples (default: by data set; 15 on the digits)", "metavar": "N"},
+        default=30,
+        metadata={"help": "passes over the training samples (default: by data set; 30 on the digits)", "metavar": "N"},
     )
     train_size: int | None = field(
         default=None,
