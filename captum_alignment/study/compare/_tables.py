@@ -105,7 +105,7 @@ def _robust_table(groups: Sequence[Sequence[Run]], epsilons: Sequence[float]) ->
     frame, columns = pd.DataFrame({"eps": eps}), [Column("eps", "ε", as_text)]
     for number, (run, group) in enumerate(zip(first_of_groups(groups), groups, strict=True)):
         curves = {run.name: robust_accuracy_over_seeds(group, eps)}
-        if LOWER in run.records:
+        if LOWER in run.records and run.records[LOWER].notna().any():
             curves[f"{run.name}, certified"] = certified_accuracy(run, eps)
         for kind, (head, curve) in enumerate(curves.items()):
             for end in ("", "_low", "_high"):

@@ -74,7 +74,7 @@ def test_tables_hold_the_summary(odd):
     for position, run in enumerate(runs, 1):
         assert table(html, f"classes-{position}")["n"].astype(int).tolist() == by_class(run)["n"].tolist()
     assert table(html, "robust-accuracy").columns[1:].tolist() == [
-        f"{run.name}{end}" for run in runs for end in ("", "_low", "_high")
+        f"{run.name}{of}{end}" for run in runs for of in ("", ", certified") for end in ("", "_low", "_high")
     ]
 
 

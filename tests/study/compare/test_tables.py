@@ -18,8 +18,9 @@ def test_coordinates_stand_beside_the_runs_that_have_them():
 
 def test_robust_accuracy_has_a_column_for_each_group():
     runs = [make_run(name, seed=seed) for seed, name in enumerate("abc")]
+    runs[2].records["lower_bound"] = float("nan")  # which was not certified
     found = summary_tables(runs, summarise_runs(runs), [runs[:2], runs[2:]])["robust-accuracy"]
-    assert [column.head for column in found.columns] == ["ε", "a", "c"]
+    assert [column.head for column in found.columns] == ["ε", "a", "a, certified", "c"]
 
 
 def test_what_is_a_mean_over_seeds_says_so():
