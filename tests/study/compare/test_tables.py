@@ -18,7 +18,7 @@ def test_coordinates_stand_beside_the_runs_that_have_them():
 
 def test_robust_accuracy_has_a_column_for_each_group():
     runs = [make_run(name, seed=seed) for seed, name in enumerate("abc")]
-    runs[2].records["lower_bound"] = float("nan")  # which was not certified
+    runs[2].records["lower_bound"] = float("nan")  # which was not certified  # pyright: ignore
     found = summary_tables(runs, summarise_runs(runs), [runs[:2], runs[2:]])["robust-accuracy"]
     assert [column.head for column in found.columns] == ["ε", "a", "a, certified", "c"]
 
