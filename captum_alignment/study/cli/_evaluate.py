@@ -95,7 +95,8 @@ def _print_medians(run: Any, epsilons: tuple[float, ...]) -> None:
     (row,) = summarise_runs([run], epsilons).to_dict("records")
     names = dict.fromkeys(["distance", "linearized_robustness", *QUANTITIES])
     shown = {"accuracy": ("accuracy", percent), **{name: (title(name), number) for name in names}}
-    shown |= {f"robust@{eps:g}": (f"robust@{as_text(eps)}", percent) for eps in epsilons}
+    sides = ("robust", "certified") if run.records["lower_bound"].notna().any() else ("robust",)
+    shown |= {f"{side}@{eps:g}": (f"{side}@{as_text(eps)}", percent) for eps in epsilons for side in sides}
     width = max(len(head) for head, _ in shown.values())
     say(f"medians over the measured samples, with {PERCENT} intervals; distances in {run.norm}")
     for name, (head, show) in shown.items():
