@@ -151,7 +151,7 @@ class Search:
                 self.certified = math.inf if most < _FARTHEST else most
                 return
             good, bad = ((eps, lead), bad) if lead > 0 else (good, (eps, lead))
-            if bad[0] - self.certified <= close * self.certified or bad[0] < _NEAREST * first:
+            if bad[0] - self.certified <= close * self.certified or bad[0] < _NEAREST * min(first, 1):
                 return
             if math.isinf(bad[0]):
                 eps = min(eps * 2, most)

@@ -199,6 +199,11 @@ def test_infinity_only_where_the_bounds_leave_no_adversarial(norm):
     assert certified_distance(net, x, norm=norm, bounds=(0, 1)).isinf().all()
 
 
+def test_certified_where_the_gradient_is_zero():
+    net = Random(760965380, ["leaky", "relu"])
+    is_sound(net, torch.rand(2, 6).double(), 2, None, "fast")  # the second is on a plateau
+
+
 def test_nothing_is_certified_where_values_are_not_numbers():
     def scores(x):
         hidden = (x + torch.tensor([math.inf, 0, -math.inf])).relu()
