@@ -170,3 +170,25 @@ def test_every_module_of_the_application_is_in_a_room():
     found = {path.relative_to(ROOT / "study").parts for path in (ROOT / "study").rglob("*.py")}
     assert {parts[0] for parts in found if len(parts) == 2} == set(ROOMS)
     assert {parts for parts in found if len(parts) != 2} == {("__init__.py",)}
+
+
+#: Modules of the rooms without a test file of their own, and the one that runs them.
+ELSEWHERE = {
+    "evaluation/_chance.py": "evaluation/test_work.py",  # by the records of parts
+    "faithfulness/_config.py": "cli/test_faithfulness.py",  # names alone
+    "load/_attributions.py": "roar/test_maps.py",  # beside the maps that are kept
+    "load/_hugging_face.py": "load/test_datasets.py",  # by the names that a user gives
+    "load/_npz.py": "load/test_datasets.py",
+}
+
+
+def test_every_module_of_the_application_has_its_test_file():
+    tests = Path(__file__).parent / "study"
+    missing = set()
+    for path in ROOM_MODULES:
+        name = path.relative_to(ROOT / "study")
+        own = tests / name.parent / f"test{path.stem}.py"
+        if path.name != "__init__.py" and not own.is_file():
+            missing.add(name.as_posix())
+    assert missing == set(ELSEWHERE)
+    assert all((tests / other).is_file() for other in ELSEWHERE.values())
