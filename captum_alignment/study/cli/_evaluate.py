@@ -88,14 +88,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _print_medians(run: Any, epsilons: tuple[float, ...]) -> None:
-    from captum_alignment.study.compare import QUANTITIES, as_text, summarise_runs
+    from captum_alignment.study.compare import QUANTITIES, as_text, is_certified, summarise_runs
     from captum_alignment.study.evaluation import title
     from captum_alignment.study.page import PERCENT, number, percent
 
     (row,) = summarise_runs([run], epsilons).to_dict("records")
     names = dict.fromkeys(["distance", "linearized_robustness", *QUANTITIES])
     shown = {"accuracy": ("accuracy", percent), **{name: (title(name), number) for name in names}}
-    sides = ("robust", "certified") if run.records["lower_bound"].notna().any() else ("robust",)
+    sides = ("robust", "certified") if is_certified(run) else ("robust",)
     shown |= {f"{side}@{eps:g}": (f"{side}@{as_text(eps)}", percent) for eps in epsilons for side in sides}
     width = max(len(head) for head, _ in shown.values())
     say(f"medians over the measured samples, with {PERCENT} intervals; distances in {run.norm}")

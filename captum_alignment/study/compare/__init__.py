@@ -10,7 +10,7 @@ from captum_alignment.study.compare._coordinates import COORDINATES, EVALUATIONS
 from captum_alignment.study.compare._epsilons import as_text, checked, epsilon
 from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._report import page_of_runs, report, write_runs_report
-from captum_alignment.study.compare._summary import CORRELATIONS, QUANTITIES, USABLE, summarise_runs
+from captum_alignment.study.compare._summary import CORRELATIONS, QUANTITIES, USABLE, is_certified, summarise_runs
 
 __all__ = [
     "COORDINATES",
@@ -25,6 +25,7 @@ __all__ = [
     "coordinates",
     "distribution_figure",
     "epsilon",
+    "is_certified",
     "page_of_runs",
     "report",
     "robust_accuracy_figure",

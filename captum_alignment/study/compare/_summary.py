@@ -98,6 +98,11 @@ def _at(run: Run, epsilons: Sequence[float]) -> dict[str, float]:
     return row
 
 
+def is_certified(run: Run) -> bool:
+    """Whether any of its samples has a certified lower bound."""
+    return LOWER in run.records and bool(run.records[LOWER].notna().any())
+
+
 def certified_accuracy(run: Run, eps: Array) -> pd.DataFrame:
     """As `robust_accuracy`, of the certified lower bound `LOWER` of the distance, which no attack undercuts."""
     return robust_accuracy(run, eps, LOWER)

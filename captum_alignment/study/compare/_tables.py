@@ -12,10 +12,10 @@ from captum_alignment.study.compare._epsilons import as_text
 from captum_alignment.study.compare._notices import DIFFERS
 from captum_alignment.study.compare._summary import (
     BY_CLASS,
-    LOWER,
     QUANTITIES,
     by_class,
     certified_accuracy,
+    is_certified,
     robust_accuracy_over_seeds,
 )
 from captum_alignment.study.evaluation import BY_ATTACK, Run, title
@@ -105,7 +105,7 @@ def _robust_table(groups: Sequence[Sequence[Run]], epsilons: Sequence[float]) ->
     frame, columns = pd.DataFrame({"eps": eps}), [Column("eps", "ε", as_text)]
     for number, (run, group) in enumerate(zip(first_of_groups(groups), groups, strict=True)):
         curves = {run.name: robust_accuracy_over_seeds(group, eps)}
-        if LOWER in run.records and run.records[LOWER].notna().any():
+        if is_certified(run):
             curves[f"{run.name}, certified"] = certified_accuracy(run, eps)
         for kind, (head, curve) in enumerate(curves.items()):
             for end in ("", "_low", "_high"):
