@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations
 
 from captum_alignment import Alignment, LinearizedRobustness, Shared, adversarial_distance, linear_analysis
 from captum_alignment.attr import FullGradient
-from captum_alignment.metrics import deletion_curve, homogeneous_decomposition, linearity_profile
+from captum_alignment.metrics import deletion_curve, homogeneous_decomposition, linearity_profile, randomization_check
 from captum_alignment.robust import FoolboxPerturbation
 from captum_alignment.study import evaluate
 from captum_alignment.training import JacobianRegularizer, LocalLipschitz, adversarial_examples, soft_labels
@@ -89,7 +89,7 @@ def _normed(kind: Any) -> nn.Module:
             h = F.relu(x)
             return net[3]((scale * (net[1](h) - net[1].bias) + bias).relu())
 
-        return Wrapped(run, net)
+        return Wrapped(run, net)  # reaches its layers through the closure
     return net.eval()
 
 
@@ -321,6 +321,37 @@ def test_what_is_the_plain_function_gets_its_numbers(kind: str, function: str):
     assert torch.equal(x, X)
     assert not x.requires_grad
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@functools.cache
+def _falls() -> Tensor:
+    return _similarity(copy.deepcopy(NET))
+
+
+def _similarity(model: Any) -> Tensor:
+    def saliency(m: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        return torch.autograd.grad(m(x).gather(1, target.unsqueeze(1)).sum(), x)[0]
+
+    return randomization_check(model, saliency, X.clone()).similarity
+
+
+#: Modules whose layers are others than the plain ones, so that other numbers are drawn for them.
+_OTHER_LAYERS = {"exported", "weight norm", "batch norm"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SAME if kind not in ("in place", "relu in place", "reentrant")])
+def test_randomization_check_takes_modules_with_layers(kind: str):
+    model = SAME[kind]()
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        with pytest.raises(TypeError, match=r"^model: got .* expected"):
+            _similarity(model)
+    elif kind == "spectral norm":
+        with pytest.raises(ValueError, match=r"^model: .* cannot be randomised"):
+            _similarity(model)
+    elif kind in _OTHER_LAYERS:
+        assert (_similarity(model).min(0).values < 0.999).all()
+    else:
+        torch.testing.assert_close(_similarity(model), _falls())
 
 
 @pytest.mark.parametrize(("kind", "function"), _cells(REFUSED))
