@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 #: Version of the columns and of the portfolios; parts of another one are measured again.
-VERSION = 6
+VERSION = 7
 #: Columns of the terms of the margin.
 INPUT, RESIDUAL = "input_term", "relative_residual"
 #: Prefixes of families of columns: the distance of each attack, every additive term by name, and the two profiles by
@@ -131,28 +131,29 @@ COLUMNS = pa.schema(
             _column(f"{name}:NAME", meaning, unit=unit, prefix=f"{name}:")
             for name, meaning, unit in (
                 ("alignment", "the alignment of this attribution", "distance"),
-                ("null", "what its maps of the other samples of the part score", "distance"),
+                ("null", "what its maps of up to a hundred others score, whatever the parts", "distance"),
                 ("excess", "the alignment minus that", "distance"),
                 ("rank", "the share of these maps that score below the own one", "share"),
             )
         ),
         _column(
             f"{DELETION}NAME",
-            "mean probability while what this attribution ranks highest, by size, is replaced by the mean of the part; "
-            "`deletion:random` of a random ranking",
+            "mean probability while what this attribution ranks highest, by size, is replaced by the mean of these "
+            "images; `deletion:random` of a random ranking",
             unit="share",
             prefix=DELETION,
         ),
         _column(
             f"{RANDOMIZED}NAME",
-            "rank correlation of its map with that of the network without what it learnt",
+            "rank correlation of its map with that of the network without what it learnt, all layers at once",
             unit="share",
             prefix=RANDOMIZED,
         ),
         _column(f"{AGREEMENT}A & B", "rank correlation of two attributions' maps", unit="share", prefix=AGREEMENT),
         _column(
             f"{SENSITIVITY}NAME",
-            "Captum's `sensitivity_max`: the largest relative change of its map when the image changes a little",
+            "Captum's `sensitivity_max` of three perturbations: the largest relative change of its map when the values "
+            "of the image change by up to 2 % of their range",
             unit="share",
             prefix=SENSITIVITY,
         ),

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from captum.attr import DeepLift, InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, Saliency
@@ -54,14 +55,32 @@ def test_the_numbers_are_those_of_the_library(found):
     agreement = rank_correlation(maps["saliency"], maps["gradcam"])
     np.testing.assert_allclose(found["agreement:saliency & gradcam"], agreement, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["alignment:saliency"], found["alignment"], rtol=1e-4)
-    torch.manual_seed(0)
+    draws = [torch.rand((4, 2, 6, 6), generator=torch.Generator().manual_seed(index))[1:] for index in range(N)]
+
+    def perturb(images: Any) -> Any:  # every image three times, one after the other
+        return (images + 0.02 * (2 * torch.cat(draws) - 1),)
 
     def explain(inputs: Any, target: Any) -> Any:
         return (Saliency(net).attribute(inputs[0].clone().requires_grad_(), target=target, abs=False),)
 
-    change = sensitivity_max(explain, (x,), max_examples_per_batch=32, target=targets)  # pyright: ignore[reportArgumentType]
+    change = sensitivity_max(  # pyright: ignore[reportArgumentType] - a tuple of one tensor is one
+        explain, (x,), perturb, n_perturb_samples=3, max_examples_per_batch=36, target=targets
+    )
     assert change.max() > 0  # of a piecewise linear network, where a kink is near
     np.testing.assert_allclose(found["sensitivity:saliency"], change, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_depends_on_the_parts(found, tmp_path):
+    forms = (
+        {"part_size": 5},
+        {"part_size": 1, "batch_size": 4},
+        {"subset": 12, "out": tmp_path / "run", "part_size": 7},
+    )
+    for options in forms:
+        again = run(NAMES, **options)
+        measured = [name for name in found if ":" in str(name) and not str(name).startswith(("seconds", "failed"))]
+        assert "null:gradcam" in measured
+        pd.testing.assert_frame_equal(again.filter(measured), found.filter(measured), rtol=1e-3, atol=1e-4)
 
 
 def test_a_random_ranking_stands_beside(found):
