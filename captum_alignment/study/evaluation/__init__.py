@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     )
     from captum_alignment.study.evaluation._config import EvaluationConfig
     from captum_alignment.study.evaluation._evaluate import evaluate
+    from captum_alignment.study.evaluation._gallery import ATTRIBUTION
     from captum_alignment.study.evaluation._records import KIND, read_records, read_run, write_table
     from captum_alignment.study.evaluation._run import Run
 
 __all__ = [
     "AGREEMENT",
+    "ATTRIBUTION",
     "BACK",
     "BIAS",
     "BY_ATTACK",
@@ -84,6 +86,7 @@ __getattr__, __dir__ = on_first_use(
         ],
         "_config": ["EvaluationConfig"],
         "_evaluate": ["evaluate"],
+        "_gallery": ["ATTRIBUTION"],
         "_records": ["KIND", "read_records", "read_run", "write_table"],
         "_run": ["Run"],
     },

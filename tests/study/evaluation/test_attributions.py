@@ -11,7 +11,7 @@ from captum.metrics import sensitivity_max
 from torch import nn
 
 from captum_alignment.metrics import alignment_null, deletion_curve, rank_correlation
-from captum_alignment.study.evaluation import evaluate, read_records
+from captum_alignment.study.evaluation import evaluate, read_records, read_run
 from tests.study.evaluation.test_evaluate import Images, network
 
 N = 12
@@ -81,6 +81,21 @@ def test_nothing_depends_on_the_parts(found, tmp_path):
         measured = [name for name in found if ":" in str(name) and not str(name).startswith(("seconds", "failed"))]
         assert "null:gradcam" in measured
         pd.testing.assert_frame_equal(again.filter(measured), found.filter(measured), rtol=1e-3, atol=1e-4)
+
+
+def test_the_gallery_has_the_maps_and_makes_missing_ones_again(tmp_path):
+    net, out = network(), tmp_path / "run"
+    run(NAMES, out=out, part_size=5)
+    gallery = read_run(out).gallery
+    x = torch.from_numpy(gallery["image"])
+    expected = Saliency(net).attribute(x.requires_grad_(), target=net(x).argmax(1), abs=False)
+    np.testing.assert_allclose(gallery["attribution:saliency"], expected, rtol=1e-4, atol=1e-6)
+    assert [name for name in gallery if name.startswith("attribution:")] == [f"attribution:{name}" for name in NAMES]
+    (out / "gallery.npz").unlink()
+    run(NAMES, out=out, part_size=5)
+    again = read_run(out).gallery
+    for name in NAMES:
+        np.testing.assert_allclose(again[f"attribution:{name}"], gallery[f"attribution:{name}"], rtol=1e-3, atol=1e-4)
 
 
 def test_a_random_ranking_stands_beside(found):
