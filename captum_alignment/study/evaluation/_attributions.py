@@ -9,13 +9,23 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from captum_alignment.metrics import alignment_null, deletion_curve, randomization_check, rank_correlation
+from captum_alignment.metrics import (
+    alignment_null,
+    deletion_curve,
+    pointing_game,
+    randomization_check,
+    rank_correlation,
+    relevance_mass_accuracy,
+)
 from captum_alignment.study.evaluation._chance import Explained
 from captum_alignment.study.evaluation._columns import (
     AGREEMENT,
     DELETION,
     FAILED,
+    MASK,
+    MASS,
     OF_RANDOM,
+    POINTING,
     RANDOMIZED,
     SECONDS,
     SENSITIVITY,
@@ -55,6 +65,10 @@ def measure_attributions(
         )
         return curve.area
 
+    masks = _masks(plan, group, wanted)
+    if masks is not None:
+        area = masks.double().mean((1, 2))
+        put(MASK, torch.where(area > 0, area, torch.nan), wanted)
     put(OF_RANDOM, deletion(draws[:, 0], wanted), wanted)
     for method in plan.attributions:
         name, own = method.name, found[method.name]
@@ -72,6 +86,9 @@ def measure_attributions(
                 _sensitivity(plan, method, x, maps[rows], classes, draws[rows, 1:], batch_size),
                 rows,
             )
+        if masks is not None:
+            put(f"{MASS}{name}", relevance_mass_accuracy(maps[wanted], masks), wanted)
+            put(f"{POINTING}{name}", pointing_game(maps[wanted], masks), wanted)
         columns[f"{SECONDS}{name}"] = np.where(good.numpy(), own.seconds, np.nan)
         columns[f"{FAILED}{name}"] = np.array([why or None for why in own.failed], dtype=object)
     for one, other in combinations(found, 2):
@@ -79,6 +96,15 @@ def measure_attributions(
             f"{AGREEMENT}{one} & {other}", rank_correlation(found[one].maps, found[other].maps), torch.ones_like(wanted)
         )
     return pd.DataFrame(columns, index=pd.Index(list(group))).loc[wanted.numpy()]
+
+
+def _masks(plan: Plan, group: Mapping[int, Explained], wanted: Tensor) -> Tensor | None:
+    """The masks (n, H, W) of the ``wanted`` samples, where a run has any; an empty one where a sample has none."""
+    if plan.masks is None:
+        return None
+    nothing = torch.zeros(plan.like.shape[2:], dtype=torch.bool)
+    found = (plan.masks[index] for index, one in zip(group, wanted.tolist(), strict=True) if one)
+    return torch.stack([nothing if mask is None else mask.cpu() for mask in found])
 
 
 def _uniform(indices: Iterable[int], shape: tuple[int, ...]) -> Tensor:

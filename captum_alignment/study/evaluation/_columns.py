@@ -15,6 +15,8 @@ BY_ATTACK, BIAS, FORWARD, BACK = "distance_", "bias:", "margin:", "adversarial_m
 #: Prefixes of the families of what is measured of each attribution; `of_attribution` has more.
 DELETION, RANDOMIZED, AGREEMENT = "deletion:", "randomized:", "agreement:"
 SENSITIVITY, SECONDS, FAILED = "sensitivity:", "seconds:", "failed:"
+#: The same where there are masks, and the share of the pixels inside, which a flat map scores.
+MASS, POINTING, MASK = "mass:", "pointing:", "mask"
 #: The deletion curve of a random ranking, beside which those of the attributions stand.
 OF_RANDOM = f"{DELETION}random"
 
@@ -156,6 +158,20 @@ COLUMNS = pa.schema(
             "of the image change by up to 2 % of their range",
             unit="share",
             prefix=SENSITIVITY,
+        ),
+        _column(
+            MASK, "the share of the pixels that its mask has inside: the mass that a flat map has there", unit="share"
+        ),
+        _column(
+            f"{MASS}NAME",
+            "relevance mass accuracy: the share of the absolute values of its map inside the mask",
+            unit="share",
+            prefix=MASS,
+        ),
+        _column(
+            f"{POINTING}NAME",
+            "pointing game: 1 where the largest absolute value of its map lies inside the mask, else 0",
+            prefix=POINTING,
         ),
         _column(f"{SECONDS}NAME", "what one of its maps took", unit="seconds", prefix=SECONDS),
         _column(f"{FAILED}NAME", "why there is no map of it", type=_TEXT, prefix=FAILED),

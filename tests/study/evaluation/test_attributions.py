@@ -10,7 +10,13 @@ from captum.attr import DeepLift, InputXGradient, IntegratedGradients, LayerAttr
 from captum.metrics import sensitivity_max
 from torch import nn
 
-from captum_alignment.metrics import alignment_null, deletion_curve, rank_correlation
+from captum_alignment.metrics import (
+    alignment_null,
+    deletion_curve,
+    pointing_game,
+    rank_correlation,
+    relevance_mass_accuracy,
+)
 from captum_alignment.study.evaluation import evaluate, read_records, read_run
 from tests.study.evaluation.test_evaluate import Images, network
 
@@ -96,6 +102,28 @@ def test_the_gallery_has_the_maps_and_makes_missing_ones_again(tmp_path):
     again = read_run(out).gallery
     for name in NAMES:
         np.testing.assert_allclose(again[f"attribution:{name}"], gallery[f"attribution:{name}"], rtol=1e-3, atol=1e-4)
+
+
+def test_maps_are_compared_with_masks(found):
+    masks: Any = torch.rand(N, 6, 6, generator=torch.Generator().manual_seed(1)) < 0.3
+    masks = [*masks[:-1], None]
+    frame = run(NAMES, masks=masks, part_size=5)
+    net, x = network(), Images(N).images
+    maps = expected_maps(net, x, net(x).argmax(1))["integrated-gradients"].detach()
+    inside = torch.stack(masks[:-1])
+    expected = {
+        "mask": inside.double().mean((1, 2)),
+        "mass:integrated-gradients": relevance_mass_accuracy(maps[:-1], inside),
+        "pointing:integrated-gradients": pointing_game(maps[:-1], inside),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(frame[name][:-1], values, rtol=1e-3, err_msg=name)
+        assert np.isnan(frame[name].iloc[-1])
+    pd.testing.assert_series_equal(frame["alignment:gradcam"], found["alignment:gradcam"], rtol=1e-4)
+    with pytest.raises(ValueError, match="masks: got some without attributions"):
+        run(None, masks=masks)
+    with pytest.raises(ValueError, match=r"masks: that of sample 4 has shape \(5, 6\), expected \(6, 6\)"):
+        run(NAMES[:1], masks=[*masks[:4], masks[4][1:], *masks[5:]])
 
 
 def test_a_random_ranking_stands_beside(found):
