@@ -20,7 +20,7 @@ from captum_alignment.study.compare._notices import SHOWN, facts, notices, setti
 from captum_alignment.study.compare._scatter import run_scatter_figure
 from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, summarise_runs
 from captum_alignment.study.compare._tables import class_table, side_by_side, summary_tables
-from captum_alignment.study.evaluation import BIAS, Run
+from captum_alignment.study.evaluation import ATTRIBUTION, BIAS, Run
 from captum_alignment.study.page import PERCENT, Picture, gallery_figure, picture, write_page
 
 #: The report of a study's runs; report.html is that of the study itself.
@@ -214,7 +214,12 @@ def _galleries(run: Run) -> Iterator[Picture]:
         records = rows.loc[run.gallery["sample"][chosen]].reset_index().to_dict("records")
         ids = ", ".join(str(record.get("id", record["sample"])) for record in records)
         caption = f"{_SHOWN[kind]} of {run.name}: {ids}."
-        yield picture(gallery_figure(maps, records, run.classes), caption, dpi=_GALLERY_DPI)
+        more = {
+            name.removeprefix(ATTRIBUTION): of[chosen]
+            for name, of in run.gallery.items()
+            if name.startswith(ATTRIBUTION)
+        }
+        yield picture(gallery_figure(maps, records, run.classes, more), caption, dpi=_GALLERY_DPI)
 
 
 def _bounds(run: Run) -> tuple[float, float]:
