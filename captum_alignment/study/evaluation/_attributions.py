@@ -63,7 +63,7 @@ def measure_attributions(
             own = {of_attribution(name): getattr(chance, name) for name in ("alignment", "null", "excess", "rank")}
             own[DELETION] = _deletion(model, x, attributions, classes, filling, batch_size)
             own[RANDOMIZED] = _similarity_when_random(method, model, x, classes)
-            own[SENSITIVITY] = _sensitivity(method, model, x, None if single else classes, config, batch_size)
+            own[SENSITIVITY] = _sensitivity(method, model, x, None if single else classes, config)
         columns |= {f"{family}{method.name}": _spread(values, good) for family, values in own.items()}
         columns[f"{SECONDS}{method.name}"] = np.where(good.numpy(), seconds, np.nan)
         columns[f"{FAILED}{method.name}"] = np.array([why or None for why in failed], dtype=object)
@@ -138,7 +138,7 @@ def _similarity_when_random(method: NamedAttribution, model: Any, x: Tensor, tar
 
 
 def _sensitivity(
-    method: NamedAttribution, model: Any, x: Tensor, targets: Tensor | None, config: EvaluationConfig, batch_size: int
+    method: NamedAttribution, model: Any, x: Tensor, targets: Tensor | None, config: EvaluationConfig
 ) -> Tensor:
     """Captum's sensitivity_max; NaN where the method fails on images that are perturbed."""
     low, high = config.bounds
@@ -157,7 +157,7 @@ def _sensitivity(
                 (x.clone(),),  # pyright: ignore[reportArgumentType] - a tuple of one tensor is one
                 perturb_radius=radius,
                 n_perturb_samples=_PERTURBED,
-                max_examples_per_batch=max(batch_size, len(x)),
+                max_examples_per_batch=len(x),  # or chance would depend on the size of a batch
                 **options,
             )
         except (Exception, SystemExit):  # foreign code

@@ -59,7 +59,7 @@ def test_the_numbers_are_those_of_the_library(found):
     def explain(inputs: Any, target: Any) -> Any:
         return (Saliency(net).attribute(inputs[0].clone().requires_grad_(), target=target, abs=False),)
 
-    change = sensitivity_max(explain, (x,), max_examples_per_batch=32, target=targets)  # pyright: ignore[reportArgumentType]
+    change = sensitivity_max(explain, (x,), max_examples_per_batch=N, target=targets)  # pyright: ignore[reportArgumentType]
     assert change.max() > 0  # of a piecewise linear network, where a kink is near
     np.testing.assert_allclose(found["sensitivity:saliency"], change, rtol=1e-3, atol=1e-4)
 
