@@ -27,6 +27,10 @@ from captum_alignment._core._scores import as_scores, run_output, run_scores
 _CHUNK = 16
 
 
+class NoDerivative(RuntimeError):
+    """Some operation of a model has neither a forward-mode nor a second derivative."""
+
+
 class ScoreGraph:
     """One forward pass whose graph is kept: every further gradient costs one backward pass.
 
@@ -76,7 +80,7 @@ class ScoreGraph:
         """d scores / d direction (C, n, K) of the n samples ``index``, for C directions (C, n, ...): C passes.
 
         Forward-mode AD with several directions on one forward pass; where an operation lacks it, the derivative of the
-        backward pass instead. A model that allows neither raises what autograd raises.
+        backward pass instead. A model that allows neither raises `NoDerivative`, with what autograd says.
         """
         inputs, args = self._take(index)
         if self._forward_mode:
@@ -86,7 +90,12 @@ class ScoreGraph:
                 raise
             except RuntimeError:  # also NotImplementedError: no forward-mode formula, or data-dependent control flow
                 self._forward_mode = False
-        return self._double_backward_derivative(inputs, args, directions)
+        try:
+            return self._double_backward_derivative(inputs, args, directions)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise NoDerivative(str(error)) from error
 
     def one_hot(self, classes: Tensor) -> Tensor:
         """The weights (N, K) that select one class (N,) per sample."""

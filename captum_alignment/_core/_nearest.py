@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_alignment._core._gradients import ScoreGraph
+from captum_alignment._core._gradients import NoDerivative, ScoreGraph
 from captum_alignment._core._inputs import Tensors
 from captum_alignment._core._rivals import NearestRival, concatenate, loop
 from captum_alignment._core._scores import gaps
@@ -76,8 +76,6 @@ def _search(
 ) -> NearestRival:
     try:
         return SketchSearch(graph, target, gap, norm, generator, own, spent).run()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # some operation has neither a forward-mode nor a second derivative
+    except NoDerivative:
         found = loop(graph, target, gap, norm, [gap.shape[1] - 1] * len(target))
         return replace(found, passes=found.passes + spent)

@@ -129,7 +129,7 @@ class _Probe:
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
     tolerance = tolerance * 1e-6 if a.dtype == torch.float64 else tolerance
-    gap, most = (float(t.abs().max()) for t in (a - b, a))
+    gap, most = torch.stack([(a - b).abs().max(), a.abs().max()]).tolist()
     if gap <= tolerance * most < math.inf:  # mostly, and a quarter of the cost of what follows
         return True
     both = torch.stack([a, b])
