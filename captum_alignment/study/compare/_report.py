@@ -214,12 +214,13 @@ def _galleries(run: Run) -> Iterator[Picture]:
         records = rows.loc[run.gallery["sample"][chosen]].reset_index().to_dict("records")
         ids = ", ".join(str(record.get("id", record["sample"])) for record in records)
         caption = f"{_SHOWN[kind]} of {run.name}: {ids}."
-        more = {
-            name.removeprefix(ATTRIBUTION): of[chosen]
-            for name, of in run.gallery.items()
-            if name.startswith(ATTRIBUTION)
-        }
+        more = {name.removeprefix(ATTRIBUTION): of[chosen] for name, of in run.gallery.items() if _is_more(name, run)}
         yield picture(gallery_figure(maps, records, run.classes, more), caption, dpi=_GALLERY_DPI)
+
+
+def _is_more(name: str, run: Run) -> bool:
+    """Whether these are the maps of an attribution, and not the saliency that is shown anyway."""
+    return name.startswith(ATTRIBUTION) and not np.allclose(run.gallery[name], run.gallery["gradient"], rtol=1e-3)
 
 
 def _bounds(run: Run) -> tuple[float, float]:
