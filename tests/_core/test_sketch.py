@@ -1,6 +1,7 @@
 """The sketch finds the minimum that the loop over all classes finds."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -165,7 +166,7 @@ def test_fallbacks_where_an_operation_lacks_derivatives(function, most, loop):
 
 def test_attention_has_no_derivative_forward_by_its_fast_kernels_and_is_sketched_all_the_same(loop):
     torch.manual_seed(0)
-    net = VisionTransformer(16, 8, 2, 2, 32, 64, num_classes=200).eval()
+    net: Any = VisionTransformer(16, 8, 2, 2, 32, 64, num_classes=200).eval()
     nn.init.normal_(net.heads.head.weight)
     x, fast = torch.rand(3, 3, 16, 16), torch.backends.mha.get_fastpath_enabled()
     found, exact = linear_analysis(net, x), loop(lambda: linear_analysis(net, x))
