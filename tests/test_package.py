@@ -176,7 +176,6 @@ def test_every_module_of_the_application_is_in_a_room():
 ELSEWHERE = {
     "evaluation/_chance.py": "evaluation/test_work.py",  # by the records of parts
     "faithfulness/_config.py": "cli/test_faithfulness.py",  # names alone
-    "load/_attributions.py": "roar/test_maps.py",  # beside the maps that are kept
     "load/_hugging_face.py": "load/test_datasets.py",  # by the names that a user gives
     "load/_npz.py": "load/test_datasets.py",
 }
