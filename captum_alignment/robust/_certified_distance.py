@@ -37,9 +37,10 @@ def certified_distance(
     """A lower bound of rho(x) = inf {‖e‖ : F(x + e) ≠ F(x)} (Etmann et al. 2019, Definition 1), per sample.
 
     Linear relaxation of the ReLUs, backwards through the network (Zhang et al. 2018, CROWN), with lower slopes that are
-    optimised (Xu et al. 2021). It holds for the network that the weights define in exact arithmetic; everything is
-    computed in float64 and bounds are moved outwards by more than it rounds. It is a bound, and can be far below rho
-    for deep networks that were not trained to be certified.
+    optimised (Xu et al. 2021) and, in the end, for the points alone that a rival claims (Kotha et al. 2023). It holds
+    for the network that the weights define in exact arithmetic; everything is computed in float64 and bounds are moved
+    outwards by more than it rounds. It is a bound, and can be far below rho for deep networks that were not trained to
+    be certified.
 
     Args:
         forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. Made of affine layers,
@@ -49,7 +50,8 @@ def certified_distance(
         additional_forward_args: passed on after ``inputs``, as in Captum; taken as constants.
         norm: 1, 2 or inf.
         bounds: (min, max) of every feature: only adversarials within count, which certifies more; None is all of space.
-        effort: "fast" (fixed slopes), "medium" (slopes optimised for the scores) or "thorough" (also for every unit).
+        effort: "fast" (fixed slopes), "medium" (slopes optimised for the scores) or "thorough" (also for every unit,
+            then where each rival leads). Very deep networks end early with a small radius, in minutes a sample.
         internal_batch_size: at most that many rows of coefficients run at a time, by default 1024.
         show_progress: a progress bar over the samples.
 
