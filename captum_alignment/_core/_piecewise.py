@@ -13,11 +13,20 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._constants import map_tensors
-from captum_alignment._core._inputs import Tensors
+from captum_alignment._core._inputs import Tensors, widest_dtype
 
 
 class NotPiecewiseLinear(ValueError):
-    """A model uses a function that is not piecewise linear, or not known to be."""
+    """A model uses a function that is not piecewise linear, or not known to be, or lies where there is no float64."""
+
+
+def check_precision(device: torch.device) -> None:
+    """A `NotPiecewiseLinear` unless ``device`` has float64, in which bounds are computed."""
+    if widest_dtype(device) != torch.float64:
+        raise NotPiecewiseLinear(
+            f"inputs: are on {device}, which has no float64, in which networks are certified; move the model and the "
+            "inputs to the CPU"
+        )
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
         what += ", means over training seeds"
     return (
         f"{what}, with {PERCENT} bands point by point. Where none was found a sample has no answer and does not count. "
-        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
+        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it. "
+        "The axis ends a little beyond 99 % of the distances that were found."
     )
 
 

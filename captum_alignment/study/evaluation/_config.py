@@ -75,7 +75,8 @@ class EvaluationConfig:
     )
     strict: bool = field(default=False, metadata={"help": "stop at the first sample that cannot be measured"})
     num_workers: int = field(
-        default=0, metadata={"help": "processes that read ahead", "metavar": "N", "flags": ("--workers",)}
+        default=0,
+        metadata={"help": "processes that read ahead", "metavar": "N", "flags": ("--workers", "--num-workers")},
     )
 
     def __post_init__(self) -> None:

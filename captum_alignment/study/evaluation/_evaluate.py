@@ -119,7 +119,7 @@ def evaluate(
         raise ValueError("read: got False without out, expected a folder that keeps the records")
     with without_exit(), evaluation_mode(model), processes() as group:
         plan = make_plan(model, dataset, config)
-        size = BatchSize(config.batch_size, plan.like.numel(), plan.like.device)
+        size = BatchSize(config.batch_size, plan.model, plan.like)
         work = Work(plan, size, GalleryMaps(shown))
         if out is None:
             if group.size > 1:

@@ -148,21 +148,29 @@ def _first(samples: Samples, indices: list[int]) -> Tensor:
 
 def _try(model: Any, image: Tensor) -> int:
     """The number of classes of ``model``, from a first look at one image."""
-    try:
-        with torch.no_grad():
-            scores = model(image.clone())
-    except (Exception, SystemExit) as error:  # the model is foreign code
-        raise ValueError(
-            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])} ({reason(error)}); do "
-            "they have the size and channels that it expects?"
-        ) from error
+    try:  # beside itself, since one alone is no batch for batch norm in training mode, which is refused later by name
+        scores = _look(model, torch.cat([image, image]))
+    except ValueError:  # some models take one at a time
+        scores = _look(model, image.clone())
     if not isinstance(scores, Tensor):
         raise TypeError(
             f"model: returned {type(scores).__name__}, expected scores (N, K); "
             "captum_alignment.study.Logits(model) takes them from an output object"
         )
-    if scores.ndim not in (1, 2) or len(scores) != 1 or not scores.is_floating_point():
+    if scores.ndim not in (1, 2) or len(scores) > 2 or not scores.numel() or not scores.is_floating_point():
         raise ValueError(
-            f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for one image, expected scores (1, K)"
+            f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for two images, expected floating scores "
+            "(2, K), not labels"
         )
-    return max(2, scores.numel())
+    return max(2, scores[0].numel())
+
+
+@torch.no_grad()
+def _look(model: Any, images: Tensor) -> Any:
+    try:
+        return model(images)
+    except (Exception, SystemExit) as error:  # the model is foreign code
+        raise ValueError(
+            f"model: raised {type(error).__name__} on images of shape {tuple(images.shape[1:])} ({reason(error)}); do "
+            "they have the size and channels that it expects?"
+        ) from error

@@ -103,6 +103,7 @@ class Samples:
             batch_size=size,
             num_workers=workers,
             collate_fn=list,
+            generator=torch.Generator(),  # its own, because it draws a seed for its workers, also where there are none
         )
 
 

@@ -126,6 +126,11 @@ def test_maps_are_compared_with_masks(found):
         run(NAMES[:1], masks=[*masks[:4], masks[4][1:], *masks[5:]])
 
 
+def test_the_stability_does_not_depend_on_the_size_of_a_batch(found):
+    small = run("saliency", batch_size=5)
+    np.testing.assert_allclose(small["sensitivity:saliency"], found["sensitivity:saliency"], rtol=1e-3, atol=1e-4)
+
+
 def test_a_random_ranking_stands_beside(found):
     assert found["deletion:random"].between(0, 1).all()
     assert found["deletion:integrated-gradients"].mean() < found["deletion:random"].mean()

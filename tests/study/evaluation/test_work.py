@@ -35,7 +35,7 @@ def model(x):
 
 def work() -> Work:
     plan = make_plan(model, Damaged(), EvaluationConfig(attacks="ddn"))
-    return Work(plan, BatchSize(2, 16, plan.like.device), GalleryMaps())
+    return Work(plan, BatchSize(2, plan.model, plan.like), GalleryMaps())
 
 
 def test_rows_are_by_sample_and_columns_by_the_schema_whatever_failed():
