@@ -24,7 +24,7 @@ def brackets(n: int, names=("mnist_mlp", "mnist_kw", "mnist_madry")) -> list[lis
     for name in names:
         net, x = network(name), images(name, n)
         for norm in (math.inf, 2):
-            upper = adversarial_distance(net, x, norm=norm).distance.double()
+            upper = adversarial_distance(net, x, norm=norm, attacks="thorough").distance.double()
             for level in ("fast", "medium", "thorough") if name == "mnist_mlp" else ("fast", "medium"):
                 found = []
                 cost = effort(
