@@ -17,6 +17,8 @@ from captum_alignment.study.page import PERCENT, gallery_figure
 
 #: What the samples of the gallery have in common, by their kind.
 _SHOWN = {"least": "The least robust samples", "most": "The most robust samples", "shown": "Chosen samples"}
+#: Dimensions (G, C, H, W) of pictures, which have values in [0, 1].
+_PICTURES = 4
 _MAPS = ("image", "gradient", "binarized_gradient", "adversarial")
 
 
@@ -83,7 +85,8 @@ def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
         what += ", means over training seeds"
     return (
         f"{what}, with {PERCENT} bands point by point. Where none was found a sample has no answer and does not count. "
-        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
+        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it. "
+        "The axis ends a little beyond 99 % of the distances that were found."
     )
 
 
@@ -107,8 +110,8 @@ def galleries(run: Run) -> Iterator[tuple[str, Figure, str]]:
         if not chosen.any():
             continue
         maps = {name: run.gallery[name][chosen] for name in _MAPS}
-        # Saliency and perturbation have a scale of their own.
-        maps |= {name: (maps[name] - low) / (high - low) for name in ("image", "adversarial")}
+        if maps["image"].ndim == _PICTURES:  # bars have their sign; saliency and perturbation a scale of their own
+            maps |= {name: (maps[name] - low) / (high - low) for name in ("image", "adversarial")}
         records = rows.loc[run.gallery["sample"][chosen]].reset_index().to_dict("records")
         ids = ", ".join(str(record.get("id", record["sample"])) for record in records)
         caption = f"{_SHOWN[kind]} of {run.name}: {ids}."

@@ -75,6 +75,10 @@ def scatter_panels(clouds: Sequence[Cloud], pair: tuple[str, str], limits: tuple
             axes.set_title(value, loc="right", color=MUTED)
             axes.set_xlim(*x_limits)
             axes.set_ylim(*y_limits)
+            beyond = int(((cloud.x > x_limits[1]) | (cloud.y > y_limits[1])).sum())
+            if beyond:
+                where = axes.transAxes
+                axes.text(0.99, 0.02, f"{beyond:,} beyond", transform=where, ha="right", color=MUTED, fontsize=6.5)
         for axes in panels[len(clouds) :]:
             axes.remove()
         figure.supxlabel(_LABELS[pair[0]], fontsize=9)

@@ -5,6 +5,7 @@ from io import BytesIO
 import matplotlib.figure
 import numpy as np
 import pytest
+import torch
 
 from captum_alignment.study import figures
 from captum_alignment.study.compare._pictures import drawn, galleries
@@ -57,3 +58,12 @@ def test_a_gallery_does_not_repeat_the_saliency():
     ]
     titles = ["image", "saliency", "binarized", "perturbation", "other"]
     assert kinds == [("least", titles), ("most", titles)]
+
+
+def test_rows_of_tables_keep_their_values_and_signs(tmp_path):
+    table = np.linspace(-4, 4, 24, dtype=np.float32).reshape(6, 4)
+    net = torch.nn.Linear(4, 3)
+    evaluate(net, (table, np.zeros(6, int)), out=tmp_path / "run", attacks="deepfool", bounds=(-5, 5))
+    first = figures([tmp_path / "run"])["gallery:run:least"].axes[0]
+    heights = [bar.get_height() for bar in first.patches]  # pyright: ignore[reportAttributeAccessIssue]
+    assert min(np.abs(table - heights).max(1)) < 1e-6
