@@ -80,10 +80,8 @@ def run_faithfulness(
     with processes() as group:
         group.from_first(lambda: open_folder(folder, KIND, config))
         train_members(members, make, train, retraining, folder, device=device)
-        first = Split(*(part[:MEASURED] for part in (test.images, test.labels, test.index)))
-        runs = evaluate_members(
-            members, make, first, folder, attacks="fast", device=device, about={"dataset": about["data"]}
-        )
+        first, said = test.take(slice(MEASURED)), {"dataset": about["data"]}
+        runs = evaluate_members(members, make, first, folder, attacks="fast", device=device, about=said)
         networks = Networks(members, make, train, test, folder, runs)
         return _explain(networks, folder, config, retraining, fractions=fractions, seeds=seeds, device=device)
 
