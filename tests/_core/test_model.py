@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ NET = nn.Linear(2, 3)
 
 class Holder:
     def __init__(self, net):
-        self.nets = {"a": [net]}
+        self.nets: dict[str, list[Any]] = {"a": [net]}
 
     def scores(self, x):
         return self.nets["a"][0](x)
