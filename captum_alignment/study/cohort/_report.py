@@ -11,7 +11,7 @@ import pandas as pd
 from captum_alignment.study.cohort._claims import Verdict
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
-from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
+from captum_alignment.study.cohort._figures import alignment_figure, far_sentence, strengths_figure
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
 from captum_alignment.study.fit import STANDARD, TRAININGS
@@ -52,7 +52,7 @@ def write_study_report(
     """Write the report of the study of ``runs`` to ``path``, and its figures beside it; every text is escaped."""
     config, page = configs[0], page_of_runs(runs, summary, drawn_groups(runs, cohorts))
     pictures = {
-        "alignment": picture(alignment_figure(cohorts), _ALIGNMENT),
+        "alignment": picture(alignment_figure(cohorts), _ALIGNMENT + far_sentence(cohorts)),
         "strengths": picture(strengths_figure(cohorts), _STRENGTHS),
     }
     _keep({**pictures, **page["pictures"]}, path.with_name("figures"))

@@ -1,5 +1,6 @@
 """The report that compares runs: one HTML file that needs nothing else."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,9 @@ from captum_alignment.study.compare._coordinates import is_study, runs_in
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
 from captum_alignment.study.compare._epsilons import checked
-from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
+from captum_alignment.study.compare._figures import beyond_sentence, distribution_figure, robust_accuracy_figure
 from captum_alignment.study.compare._notices import SHOWN, facts, notices, settings, versions
-from captum_alignment.study.compare._scatter import run_scatter_figure
+from captum_alignment.study.compare._scatter import cut_off, run_scatter_figure
 from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, summarise_runs
 from captum_alignment.study.compare._tables import class_table, side_by_side, summary_tables
 from captum_alignment.study.evaluation import ATTRIBUTION, BIAS, Run
@@ -57,12 +58,18 @@ def report(
     found = [run for folder in runs for run in runs_in(folder)]
     folder = Path(runs[0]) if len(runs) == 1 else Path()
     path = Path(out) if out is not None else folder / (RUNS if is_study(folder) else "report.html")
-    write_runs_report(path, found, epsilons)
+    words = ["captum-alignment", "report", *runs, *(["--out", out] if out is not None else [])]
+    words += ["--epsilons", *epsilons] if epsilons is not None else []
+    write_runs_report(path, found, epsilons, command=shlex.join(map(str, words)))
     return path
 
 
-def write_runs_report(path: str | Path, runs: Sequence[Run], epsilons: Sequence[float] | None = None) -> None:
+def write_runs_report(
+    path: str | Path, runs: Sequence[Run], epsilons: Sequence[float] | None = None, *, command: str = ""
+) -> None:
     """Write the report that compares ``runs`` to ``path``; images are embedded, every text is escaped.
+
+    It prints the ``command`` that makes it, where that is known.
 
     Raises:
         ValueError: there is no run.
@@ -73,7 +80,7 @@ def write_runs_report(path: str | Path, runs: Sequence[Run], epsilons: Sequence[
         checked(epsilons, run.config)
     runs = _distinct(runs)
     page = page_of_runs(runs, summarise_runs(runs), [[run] for run in runs], epsilons)
-    write_page(Path(path), "runs.html.jinja", **page)
+    write_page(Path(path), "runs.html.jinja", **page, command=command)
 
 
 def page_of_runs(
@@ -187,6 +194,7 @@ def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
     return (
         f"{what}, with {PERCENT} bands point by point. Where none was found a sample has no answer and does not count. "
         "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
+        + beyond_sentence(runs)
     )
 
 
@@ -196,7 +204,9 @@ def _scatter_caption(runs: Sequence[Run], name: str) -> str:
         known = ~np.isnan([run.values(quantity) for quantity in CORRELATIONS[name]]).any(axis=0)
         left_out += int(known.sum()) - len(finite_pair(run, name)[0])
     omitted = f" {left_out:,} infinite points are not shown." if left_out else ""
-    return f"A point is a sample; of many, shades show how many. r is the rank correlation.{omitted}"
+    if outside := cut_off(runs, name):
+        omitted += f" {outside:,} finite points lie outside the axes."
+    return f"A point is a sample; of many, shades show how many. r is the rank correlation, of all points.{omitted}"
 
 
 def _galleries(run: Run) -> Iterator[Picture]:

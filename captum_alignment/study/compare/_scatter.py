@@ -39,10 +39,27 @@ def run_scatter_figure(runs: Sequence[Run], name: str) -> Figure:
     names = labels([run.name for run in runs], 12)
     clouds = [Cloud(label, *finite_pair(run, name)) for label, run in zip(names, runs, strict=True)]
     sides = [cloud.x for cloud in clouds], [cloud.y for cloud in clouds]
+    return scatter_panels(clouds, CORRELATIONS[name], _shared(sides))
+
+
+def cut_off(runs: Sequence[Run], name: str) -> int:
+    """The finite points that lie outside the panels of `run_scatter_figure`."""
+    pairs = [finite_pair(run, name) for run in runs]
+    limits = _shared(([x for x, _ in pairs], [y for _, y in pairs]))
+
+    def outside(x: Array, y: Array) -> int:
+        ends = limits or (upto(x), upto(y))
+        return int(np.any([(v < low) | (v > high) for v, (low, high) in zip((x, y), ends, strict=True)], axis=0).sum())
+
+    return sum(outside(x, y) for x, y in pairs)
+
+
+def _shared(sides: tuple[list[Array], list[Array]]) -> tuple[Limits, Limits] | None:
+    """The limits that all panels share; None where runs are too far apart for that."""
     if any(map(far_apart, sides)):
-        return scatter_panels(clouds, CORRELATIONS[name], None)
+        return None
     x, y = (max((upto(values) for values in side if len(values)), default=(0.0, 1.0)) for side in sides)
-    return scatter_panels(clouds, CORRELATIONS[name], (x, y))
+    return x, y
 
 
 def far_apart(samples: Iterable[Array]) -> bool:
