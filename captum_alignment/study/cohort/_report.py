@@ -72,7 +72,7 @@ def write_study_report(
         usable_share=USABLE,
         study_pictures=pictures,
         training_settings=_settings(config),
-        command=reproduce(configs),
+        command=_with_out(reproduce(configs), path.parent),
     )
 
 
@@ -112,6 +112,10 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
     command += [] if preset or regularizers == ["lipschitz"] else ["--regularizer", *regularizers]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
     return shlex.join([*command, *as_options(found[preset])])
+
+
+def _with_out(command: str, folder: Path) -> str:
+    return f"{command} --out {shlex.quote(str(folder))}" if command else ""
 
 
 def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:
