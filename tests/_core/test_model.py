@@ -45,7 +45,7 @@ def test_a_module_is_found_behind_every_callable_that_runs_it(forward_func):
 
 def test_nothing_stands_behind_a_formula_and_what_holds_itself_ends():
     loop = Holder(NET)
-    loop.nets["a"].append(loop)
+    loop.nets["a"].append(loop)  # pyright: ignore[reportArgumentType]
     assert modules_behind(torch.sin) == []
     assert modules_behind(lambda x: x + 1) == []
     assert modules_behind(loop) == [NET]

@@ -82,7 +82,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if group.rank == 0:
             run = read_run(arguments.out)
             report = arguments.out / "report.html"
-            write_runs_report(report, [run], epsilons)
+            write_runs_report(report, [run], epsilons, command=arguments.command)
             print(f"{len(run.records)} samples, {len(run.errors)} of them failed")
             _print_medians(run, checked(epsilons, run.config))
             print(report)

@@ -12,7 +12,7 @@ import pandas as pd
 from captum_alignment.study.cohort._claims import Verdict
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, as_options, make_config
-from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
+from captum_alignment.study.cohort._figures import alignment_figure, far_sentence, strengths_figure
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
 from captum_alignment.study.fit import STANDARD, TRAININGS
@@ -62,7 +62,7 @@ def write_study_report(
     config, path = configs[0], result.report
     page = page_of_runs(runs, result.summary, drawn_groups(runs, cohorts))
     pictures = {
-        "alignment": picture(alignment_figure(cohorts), _ALIGNMENT),
+        "alignment": picture(alignment_figure(cohorts), _ALIGNMENT + far_sentence(cohorts)),
         "strengths": picture(strengths_figure(cohorts), _STRENGTHS),
     }
     _keep({**pictures, **page["pictures"]}, path.with_name("figures"))
@@ -82,7 +82,7 @@ def write_study_report(
         usable_share=USABLE,
         study_pictures=pictures,
         training_settings=_settings(config),
-        command=reproduce(configs),
+        command=_with_out(reproduce(configs), path.parent),
     )
 
 
@@ -122,6 +122,10 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
     command += [] if preset or regularizers == ["lipschitz"] else ["--regularizer", *regularizers]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
     return shlex.join([*command, *as_options(found[preset])])
+
+
+def _with_out(command: str, folder: Path) -> str:
+    return f"{command} --out {shlex.quote(str(folder))}" if command else ""
 
 
 def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:

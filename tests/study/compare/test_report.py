@@ -170,3 +170,13 @@ def test_a_hundred_thousand_samples_are_light(tmp_path):
     html = write(tmp_path, [run])
     assert time.perf_counter() - start < 60
     assert len(html) < 3e6
+
+
+def test_the_report_prints_the_command_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_runs_report("report.html", [make_run("a")], command="captum-alignment evaluate --data 'a b'")
+    assert "<code>captum-alignment evaluate --data &#39;a b&#39;</code>" in (tmp_path / "report.html").read_text(
+        "utf-8"
+    )
+    write_runs_report("report.html", [make_run("a")])
+    assert "<code>captum-alignment" not in (tmp_path / "report.html").read_text("utf-8")
