@@ -52,24 +52,38 @@ def peers(norm: float, scale: float) -> dict[str, Peer]:
     """The peers' attacks; ``scale`` is the median distance of "fast", from which two of them take a first step."""
     from adv_lib import attacks as al  # noqa: PLC0415 - optional
     from adv_lib.attacks.auto_pgd import minimal_apgd  # noqa: PLC0415
+    from adv_lib.attacks.superdeepfool import sdf  # noqa: PLC0415
+    from adv_lib.attacks.trust_region import tr  # noqa: PLC0415
 
     def apgd(model: Any, x: Tensor, y: Tensor) -> Tensor:
         options = {"norm": norm, "max_eps": 4 * scale, "targeted_version": True, "num_targets": 9}
         return minimal_apgd(model, x, y, binary_search_steps=10, n_iter=40, **options)
 
+    def alma(distance: float) -> Peer:
+        return lambda m, x, y: al.alma(m, x, y, num_steps=1000, init_lr_distance=distance)
+
+    def carlini_wagner(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        return al.carlini_wagner_l2(model, x, y, binary_search_steps=9, max_iterations=1000, initial_const=0.1)
+
     found: dict[str, Peer] = {
         "adv-lib PDPGD 1000": lambda m, x, y: al.pdpgd(m, x, y, norm=norm, num_steps=1000),
         "adv-lib FAB-T 9 x 100": lambda m, x, y: al.fab(m, x, y, norm=norm, restarts=9, targeted_restarts=True),
         "adv-lib APGD-T bisected": apgd,
+        "adv-lib FMN 1000": lambda m, x, y: al.fmn(m, x, y, norm=norm, steps=1000),
+        "adv-lib trust region 1000": lambda m, x, y: tr(m, x, y, p=norm, iter=1000, adaptive=True, worst_case=True),
+        "Foolbox PGD 17 radii": foolbox_pgd(norm, scale),
     }
     if norm == 2:
         found |= {
-            "adv-lib ALMA 1000": lambda m, x, y: al.alma(m, x, y, num_steps=1000, init_lr_distance=scale),
+            "adv-lib ALMA 1000": alma(scale),
+            "adv-lib ALMA 1000, from farther": alma(3 * scale),
             "adv-lib PDGD 1000": lambda m, x, y: al.pdgd(m, x, y, num_steps=1000),
-            "adv-lib FMN 1000": lambda m, x, y: al.fmn(m, x, y, norm=2, steps=1000),
+            "adv-lib DDN 1000": lambda m, x, y: al.ddn(m, x, y, steps=1000, levels=None),
             "adv-lib DDN-T 9 x 300": targeted(
                 2, lambda m, x, goal: al.ddn(m, x, goal, targeted=True, steps=300, levels=None)
             ),
+            "adv-lib SuperDeepFool": lambda m, x, y: sdf(m, x, y),
+            "adv-lib C&W 9 x 1000": carlini_wagner,
         }
     else:
         found["adv-lib FMN-T 9 x 300"] = targeted(
@@ -91,17 +105,31 @@ def torchattacks(norm: float) -> dict[str, Peer]:
 
 
 def foolboxes(norm: float) -> dict[str, Peer]:
-    def ddn(model: Any, x: Tensor, y: Tensor) -> Tensor:
-        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=DEVICE)
-        return foolbox.attacks.DDNAttack(steps=100)(wrapped, x, y, epsilons=None)[0]
+    def run(attack: foolbox.Attack) -> Peer:
+        return lambda m, x, y: attack(wrapped(m), x, y, epsilons=None)[0]
 
-    def brendel_bethge(model: Any, x: Tensor, y: Tensor) -> Tensor:
-        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=DEVICE)
-        kind = foolbox.attacks.L2BrendelBethgeAttack if norm == 2 else foolbox.attacks.LinfinityBrendelBethgeAttack
-        return kind(steps=500)(wrapped, x, y, epsilons=None)[0]
+    found: dict[str, Peer] = {"Foolbox DDN 100": run(foolbox.attacks.DDNAttack(steps=100))} if norm == 2 else {}
+    if importlib.util.find_spec("numba"):
+        two, inf = foolbox.attacks.L2BrendelBethgeAttack, foolbox.attacks.LinfinityBrendelBethgeAttack
+        found["Foolbox Brendel-Bethge"] = run((two if norm == 2 else inf)(steps=500))
+    return found
 
-    found: dict[str, Peer] = {"Foolbox DDN 100": ddn} if norm == 2 else {}
-    return found | ({"Foolbox Brendel-Bethge": brendel_bethge} if importlib.util.find_spec("numba") else {})
+
+def wrapped(model: Any) -> foolbox.PyTorchModel:
+    return foolbox.PyTorchModel(model, bounds=(0, 1), device=DEVICE)
+
+
+def foolbox_pgd(norm: float, scale: float) -> Peer:
+    """Projected gradient descent at radii around ``scale``; the smallest that succeeds."""
+    attack = (foolbox.attacks.L2PGD if norm == 2 else foolbox.attacks.LinfPGD)(steps=40)
+    radii = [scale * 2 ** (step / 4) for step in range(-8, 9)]
+
+    def run(model: Any, x: Tensor, y: Tensor) -> Tensor:
+        _, clipped, success = attack(wrapped(model), x, y, epsilons=radii)
+        first = success.float().argmax(0).tolist()  # 0 where none does: verification finds that it is no adversarial
+        return torch.stack([clipped[radius][i] for i, radius in enumerate(first)])
+
+    return run
 
 
 def measure(net: Any, x: Tensor, norm: float) -> list[list[object]]:

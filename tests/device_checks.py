@@ -163,6 +163,7 @@ CHECKS = {
     "LinearizedRobustness": lambda m: ca.LinearizedRobustness(net(m)).attribute(x(m)),
     "Alignment": lambda m: ca.Alignment(net(m))(x(m)),
     "linearity_profile": lambda m: metrics.linearity_profile(net(m), x(m)),
+    "relevance_mass_accuracy": lambda m: metrics.relevance_mass_accuracy(maps(m), maps(m)[:, 0] > 0),
     "rank_correlation": lambda m: metrics.rank_correlation(maps(m), x(m)),
     "remove_features": lambda m: metrics.remove_features(x(m), maps(m), 0.3, baselines=0.0),
     "deletion_curve": lambda m: metrics.deletion_curve(net(m), x(m), maps(m), baselines=0.0),

@@ -13,7 +13,14 @@ import pytest
 
 from tests.device_checks import ATTACKS, CHECKS, REGULARIZERS
 
-NONE = ["alignment", "alignment, l_inf", "alignment_null", "rank_correlation", "jacobian_penalty"]
+NONE = [
+    "alignment",
+    "alignment, l_inf",
+    "alignment_null",
+    "rank_correlation",
+    "relevance_mass_accuracy",
+    "jacobian_penalty",
+]
 ONCE = [name for name in CHECKS if "_penalty" in name or name.partition(",")[0] in REGULARIZERS]
 FIVE_TIMES = [
     *(name for name in CHECKS if name.startswith("linear_analysis")),

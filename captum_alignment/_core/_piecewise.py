@@ -150,18 +150,20 @@ class Piecewise:
             left.extend(new)
         return [i for i in sorted(seen) if self.nodes[i].is_relu]
 
-    def pull(self, index: int, gradient: Tensor, through: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-        """Gradients (R, ...) of the inputs for R gradients at node ``index``.
+    def pull(self, gradients: dict[int, Tensor], through: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+        """Gradients (R, ...) of the inputs for R gradients at every node that is given.
 
         ``through(relu, gradient)`` is asked what a ReLU makes of a gradient.
         """
-        gradients: dict[int, Tensor] = {index: gradient}
-        for i in range(index, -1, -1):
+        some = next(iter(gradients.values()))
+        gradients = dict(gradients)
+        for i in range(max(gradients), -1, -1):
             if i not in gradients or not self.nodes[i].parents:
                 continue
             node, g = self.nodes[i], gradients.pop(i)
             pulled = (through(i, g),) if node.affine is None else node.affine.pull(g)
             for parent, part in zip(node.parents, pulled, strict=True):
                 gradients[parent] = gradients[parent] + part if parent in gradients else part
-        rows = len(gradient)
-        return [gradients[i] if i in gradients else gradient.new_zeros(rows, *self.nodes[i].shape) for i in self.inputs]
+        return [
+            gradients[i] if i in gradients else some.new_zeros(len(some), *self.nodes[i].shape) for i in self.inputs
+        ]

@@ -28,6 +28,13 @@ class EvaluationConfig:
             "nargs": "+",
         },
     )
+    masks: Any = field(
+        default=None,
+        metadata={
+            "help": "folder of masks, called as the samples, against which maps of attributions are compared",
+            "metavar": "DIR",
+        },
+    )
     norm: float = field(default=2, metadata={"help": "of perturbations: 1, 2 or inf", "metavar": "P"})
     bounds: tuple[float, float] = field(
         default=(0, 1), metadata={"help": "the least and the greatest value of an image", "metavar": "X"}

@@ -37,6 +37,7 @@ def evaluate(
     out: str | Path | None = None,
     attacks: Any = "fast",
     attributions: Any = None,
+    masks: Any = None,
     norm: float = 2,
     bounds: tuple[float, float] = (0, 1),
     certify: str | None = None,
@@ -71,6 +72,8 @@ def evaluate(
         attributions: names, ``FILE.py:NAME``, ``captum.attr:NAME``, or {name: attribution}: Captum's classes, its
             attributions of the model, or functions of (model, images, targets); of each map the alignment with its
             chance level, the deletion curve, the randomisation check, agreement with the others, stability and cost.
+        masks: where the objects are, for relevance mass accuracy and the pointing game of every map: a folder of images
+            called as the samples' ids, or for each sample of ``dataset`` an array (H, W) or None; not 0 is inside.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
         certify: the effort of `certified_distance`, "fast", "medium" or "thorough", for bounds of rho from below, and
             the radius of the linear region; None is none. A network that cannot be certified is measured without.
@@ -99,6 +102,7 @@ def evaluate(
     config = EvaluationConfig(
         attacks=attacks,
         attributions=attributions,
+        masks=masks,
         norm=norm,
         bounds=bounds,
         certify=certify,

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.evaluation._attacks import describe_attacks
 from captum_alignment.study.evaluation._certify import refusal
 from captum_alignment.study.evaluation._config import EvaluationConfig
-from captum_alignment.study.load import Autocast, NamedAttribution, Sample, Samples, reason, resolve_attributions
+from captum_alignment.study.load import Autocast, Masks, NamedAttribution, Sample, Samples, reason, resolve_attributions
 from captum_alignment.study.store import state_hash
 
 #: Samples of one group, whose maps are each other's chance level; and of a part, which a killed process loses at most.
@@ -42,6 +43,7 @@ class Plan:
     classes: int
     like: Tensor
     attributions: list[NamedAttribution]
+    masks: Masks | None
     manifest: dict[str, Any]
 
     def group(self, number: int) -> list[int]:
@@ -97,11 +99,17 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
     }
     if attributions:
         manifest["attributions"] = [attribution.name for attribution in attributions]
+    masks = None
+    if config.masks is not None:
+        if not attributions:
+            raise ValueError("masks: got some without attributions, whose maps they judge")
+        masks = Masks(config.masks, samples.dataset, tuple(like.shape[2:]))
+        manifest["masks"] = str(config.masks) if isinstance(config.masks, (str, Path)) else type(config.masks).__name__
     if config.certify:
         refused = refusal(runner, like)
         manifest |= {"certify": config.certify} | ({"refused": refused} if refused else {})
         resolved = replace(resolved, certify=None if refused else config.certify)
-    return Plan(runner, samples, resolved, indices, parts, groups, classes, like, attributions, manifest)
+    return Plan(runner, samples, resolved, indices, parts, groups, classes, like, attributions, masks, manifest)
 
 
 def _draw(n: int, subset: int | None, seed: int) -> list[int]:
