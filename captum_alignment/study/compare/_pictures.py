@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from captum_alignment.study.compare._attributions import attribution_figure, has_attributions
 from captum_alignment.study.compare._diagnosis import residual_sentence
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
-from captum_alignment.study.compare._figures import distribution_figure, robust_accuracy_figure
-from captum_alignment.study.compare._scatter import one_scale, run_scatter_figure
+from captum_alignment.study.compare._figures import beyond_sentence, distribution_figure, robust_accuracy_figure
+from captum_alignment.study.compare._scatter import cut_off, one_scale, run_scatter_figure
 from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair
 from captum_alignment.study.evaluation import ATTRIBUTION, BIAS, Run
 from captum_alignment.study.page import PERCENT, gallery_figure
@@ -85,8 +85,8 @@ def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
         what += ", means over training seeds"
     return (
         f"{what}, with {PERCENT} bands point by point. Where none was found a sample has no answer and does not count. "
-        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it. "
-        "The axis ends a little beyond 99 % of the distances that were found."
+        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
+        + beyond_sentence(runs)
     )
 
 
@@ -96,8 +96,11 @@ def _scatter_caption(runs: Sequence[Run], name: str) -> str:
         known = ~np.isnan([run.values(quantity) for quantity in CORRELATIONS[name]]).any(axis=0)
         left_out += int(known.sum()) - len(finite_pair(run, name)[0])
     omitted = f" {left_out:,} infinite points are not shown." if left_out else ""
+    if outside := cut_off(runs, name):
+        omitted += f" {outside:,} finite points lie outside the axes."
     scales = "" if one_scale(runs, name) else " Runs are so far apart that every panel has a scale of its own."
-    return f"A point is a sample; of many, shades show how many. r is the rank correlation.{scales}{omitted}"
+    what = "A point is a sample; of many, shades show how many. r is the rank correlation, of all points."
+    return what + scales + omitted
 
 
 def galleries(run: Run) -> Iterator[tuple[str, Figure, str]]:

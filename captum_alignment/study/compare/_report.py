@@ -1,5 +1,6 @@
 """The report that compares runs: one HTML file that needs nothing else."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,9 @@ def report(
     found = [run for folder in runs for run in runs_in(folder)]
     folder = Path(runs[0]) if len(runs) == 1 else Path()
     path = Path(out) if out is not None else folder / (RUNS if is_study(folder) else "report.html")
-    write_runs_report(path, found, epsilons)
+    words = ["captum-alignment", "report", *runs, *(["--out", out] if out is not None else [])]
+    words += ["--epsilons", *epsilons] if epsilons is not None else []
+    write_runs_report(path, found, epsilons, command=shlex.join(map(str, words)))
     return path
 
 
@@ -88,8 +91,12 @@ def figures(runs: Sequence[str | Path]) -> dict[str, Figure]:
     return {name: figure for name, (figure, _) in pictures.items()} | kinds
 
 
-def write_runs_report(path: str | Path, runs: Sequence[Run], epsilons: Sequence[float] | None = None) -> None:
+def write_runs_report(
+    path: str | Path, runs: Sequence[Run], epsilons: Sequence[float] | None = None, *, command: str = ""
+) -> None:
     """Write the report that compares ``runs`` to ``path``; images are embedded, every text is escaped.
+
+    It prints the ``command`` that makes it, where that is known.
 
     Raises:
         ValueError: there is no run.
@@ -100,7 +107,7 @@ def write_runs_report(path: str | Path, runs: Sequence[Run], epsilons: Sequence[
         checked(epsilons, run.config)
     runs = _distinct(runs)
     page = page_of_runs(runs, summarise_runs(runs), [[run] for run in runs], epsilons)
-    write_page(Path(path), "runs.html.jinja", **page)
+    write_page(Path(path), "runs.html.jinja", **page, command=command)
 
 
 def page_of_runs(
