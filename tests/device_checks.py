@@ -1,12 +1,17 @@
 """What is tried on a device other than the CPU: functions of ``move``, which brings tensors and models there."""
 
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import nn
 
 import captum_alignment as ca
 from captum_alignment import metrics, robust, training
+from captum_alignment.study import evaluate
 
 _chance = torch.Generator().manual_seed(0)
 X, MAPS, Y = torch.rand(7, 1, 8, 8, generator=_chance), torch.randn(7, 1, 8, 8, generator=_chance), torch.arange(7)
@@ -54,14 +59,78 @@ def regularizer(make, *extras):
 
 
 def analysis(k=10, on=y, **options):
-    # A generator of the CPU: a pretended device has none.
-    return lambda m: ca.linear_analysis(
-        net(m, k), x(m), on(m), generator=torch.Generator().manual_seed(0), **options
-    ).scalars()
+    # Among the scalars are the passes: they tell the sketch from the loop over the rivals.
+    return lambda m: ca.linear_analysis(net(m, k), x(m), on(m), **options).scalars()
 
 
 def distance(attack, norm):
     return lambda m: ca.adversarial_distance(net(m), x(m), attacks={"one": attack}, norm=norm, refine=False).distance
+
+
+def evaluated(copies):
+    """The numbers of `evaluate` on copies of the same samples, whose attack takes as many steps."""
+
+    def check(move):
+        model, images = net(move), X.repeat(copies, 1, 1, 1)
+        table = evaluate(model, images, attacks={"one": robust.GradientAttack(steps=20)}, part_size=len(images))
+        return move(torch.tensor(table[["distance", "alignment", "bias", "null"]].to_numpy(float)).float())
+
+    return check
+
+
+class Module(LightningModule):
+    """What callbacks are called with; no trainer knows the pretended device."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.logged = model, {}
+        self.example = next(model.parameters())
+
+    @property
+    def device(self):
+        return self.example.device
+
+    def forward(self, x):
+        return self.model(x)
+
+    def log_dict(self, dictionary, **options):  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.logged |= dictionary
+
+
+def step_with_callback(forward):
+    """One training step with `RegularizationCallback`."""
+
+    def check(move):
+        module, batch = Module(net(move, train=True)), (x(move), y(move))
+        trainer: Any = SimpleNamespace(
+            global_step=0,
+            precision_plugin=SimpleNamespace(forward_context=nullcontext),
+            accumulate_grad_batches=1,
+            barebones=True,
+        )
+        callback = training.RegularizationCallback(training.LocalLipschitz(1.0), forward=forward, check=False)
+        callback.on_train_batch_start(trainer, module, batch, 0)
+        loss = nn.functional.cross_entropy(module(batch[0]), batch[1])
+        callback.on_before_backward(trainer, module, loss)
+        module.backward(loss)
+        callback.on_train_batch_end(trainer, module, None, batch, 0)
+        return loss.detach(), [p.grad for p in module.model.parameters()]
+
+    return check
+
+
+def validated(copies):
+    """The medians that `EvaluationCallback` logs, of copies of the same samples."""
+
+    def check(move):
+        module, images = Module(net(move)), move(X.repeat(copies, 1, 1, 1))
+        callback = training.EvaluationCallback(samples=len(images))
+        trainer: Any = SimpleNamespace(sanity_checking=False, current_epoch=0)
+        callback.on_validation_batch_start(trainer, module, (images, None), 0)
+        callback.on_validation_epoch_end(trainer, module)
+        return torch.stack(list(module.logged.values()))
+
+    return check
 
 
 REGULARIZERS = {
@@ -94,6 +163,7 @@ CHECKS = {
     "LinearizedRobustness": lambda m: ca.LinearizedRobustness(net(m)).attribute(x(m)),
     "Alignment": lambda m: ca.Alignment(net(m))(x(m)),
     "linearity_profile": lambda m: metrics.linearity_profile(net(m), x(m)),
+    "relevance_mass_accuracy": lambda m: metrics.relevance_mass_accuracy(maps(m), maps(m)[:, 0] > 0),
     "rank_correlation": lambda m: metrics.rank_correlation(maps(m), x(m)),
     "remove_features": lambda m: metrics.remove_features(x(m), maps(m), 0.3, baselines=0.0),
     "deletion_curve": lambda m: metrics.deletion_curve(net(m), x(m), maps(m), baselines=0.0),
@@ -114,5 +184,9 @@ CHECKS = {
         for method in ("double-backward", "finite-difference")
     },
     **{f"{name}, {norm}": distance(make(norm), norm) for name, make in ATTACKS.items() for norm in (2, math.inf)},
+    "RegularizationCallback, shared": step_with_callback("shared"),
+    "RegularizationCallback, own": step_with_callback("own"),
+    **{f"EvaluationCallback, {copies} copies": validated(copies) for copies in (1, 3)},
+    **{f"evaluate, {copies} copies": evaluated(copies) for copies in (1, 3)},
     "thorough": lambda m: ca.adversarial_distance(net(m), x(m), attacks="thorough").distance,
 }

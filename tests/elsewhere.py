@@ -59,6 +59,9 @@ class Elsewhere(torch.Tensor):
     def __repr__(self, *, tensor_contents=None):
         return f"Elsewhere({self.here})"
 
+    def untyped_storage(self):
+        return self.here.untyped_storage()
+
     def tolist(self):
         count_wait("tolist")
         return self.here.tolist()

@@ -16,8 +16,10 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from captum_alignment import Alignment, LinearizedRobustness, Shared, adversarial_distance, linear_analysis
-from captum_alignment.metrics import deletion_curve, homogeneous_decomposition, linearity_profile
+from captum_alignment.attr import FullGradient
+from captum_alignment.metrics import deletion_curve, homogeneous_decomposition, linearity_profile, randomization_check
 from captum_alignment.robust import FoolboxPerturbation
+from captum_alignment.study import evaluate
 from captum_alignment.training import JacobianRegularizer, LocalLipschitz, adversarial_examples, soft_labels
 
 N, D, K = 4, 6, 3
@@ -87,7 +89,7 @@ def _normed(kind: Any) -> nn.Module:
             h = F.relu(x)
             return net[3]((scale * (net[1](h) - net[1].bias) + bias).relu())
 
-        return Wrapped(run, net)
+        return Wrapped(run, net)  # reaches its layers through the closure
     return net.eval()
 
 
@@ -231,6 +233,22 @@ def _perturbed(model: Any, x: Tensor) -> Tensor:
     return FoolboxPerturbation(model, foolbox.attacks.L2DeepFoolAttack()).perturb(x)
 
 
+def _full_gradient(model: Any, x: Tensor) -> Tensor:
+    """What the map sums to, with what it leaves over."""
+    maps, delta = FullGradient(lambda z: model(z.flatten(1))).attribute(
+        x.reshape(N, 1, 2, 3), target=0, return_convergence_delta=True
+    )
+    return maps.sum((1, 2, 3)) - delta
+
+
+def _evaluated(model: Any, x: Tensor) -> Tensor:
+    """The columns that a record shares with the functions; what stops each sample is raised."""
+    records = evaluate(lambda z: model(z.double()), (x, Y))
+    if records.error.notna().any():  # of a sample; what stops the run is raised by itself
+        raise ValueError(f"model: {records.error[0]}")
+    return torch.as_tensor(records[["linearized_robustness", "alignment", "distance"]].to_numpy(float))
+
+
 #: What is computed, as one tensor.
 FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "linear_analysis": lambda f, x: linear_analysis(f, x).linearized_robustness,
@@ -242,6 +260,8 @@ FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "deletion_curve": lambda f, x: deletion_curve(f, x, x.abs(), baselines=0).value,
     "adversarial_distance": lambda f, x: adversarial_distance(f, x).distance,
     "perturbation": _perturbed,
+    "FullGradient": _full_gradient,
+    "evaluate": _evaluated,
     "soft_labels": lambda f, x: soft_labels(f, x, temperature=2.0),
     "adversarial_examples": lambda f, x: adversarial_examples(f, x, Y, attack="pgd-l2", epsilon=0.1, steps=2),
     "LocalLipschitz": lambda f, x: LocalLipschitz(1.0)(f, x, Y),
@@ -260,9 +280,15 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
         ("reentrant", name): "use_reentrant=True"
         for name in ("linear_analysis", "Alignment", "attribute", "robustness", "linearity_profile")
     },
-    **{("reentrant", name): "use_reentrant=True" for name in ("homogeneous_decomposition", "perturbation")},
+    **{
+        ("reentrant", name): "use_reentrant=True"
+        for name in ("homogeneous_decomposition", "perturbation", "FullGradient")
+    },
+    ("reentrant", "evaluate"): "use_reentrant=True",
     **{("reentrant", name): "use_reentrant=True" for name in ("adversarial_distance", *TRAINING - {"soft_labels"})},
-    ("fixed size", "adversarial_distance"): "AssertionError",  # attacks drop finished samples
+    **{
+        ("fixed size", name): "AssertionError" for name in ("adversarial_distance", "evaluate")
+    },  # attacks drop finished samples
 }
 
 
@@ -297,6 +323,37 @@ def test_what_is_the_plain_function_gets_its_numbers(kind: str, function: str):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@functools.cache
+def _falls() -> Tensor:
+    return _similarity(copy.deepcopy(NET))
+
+
+def _similarity(model: Any) -> Tensor:
+    def saliency(m: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        return torch.autograd.grad(m(x).gather(1, target.unsqueeze(1)).sum(), x)[0]
+
+    return randomization_check(model, saliency, X.clone()).similarity
+
+
+#: Modules whose layers are others than the plain ones, so that other numbers are drawn for them.
+_OTHER_LAYERS = {"exported", "weight norm", "batch norm"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SAME if kind not in ("in place", "relu in place", "reentrant")])
+def test_randomization_check_takes_modules_with_layers(kind: str):
+    model = SAME[kind]()
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        with pytest.raises(TypeError, match=r"^model: got .* expected"):
+            _similarity(model)
+    elif kind == "spectral norm":
+        with pytest.raises(ValueError, match=r"^model: .* cannot be randomised"):
+            _similarity(model)
+    elif kind in _OTHER_LAYERS:
+        assert (_similarity(model).min(0).values < 0.999).all()
+    else:
+        torch.testing.assert_close(_similarity(model), _falls())
+
+
 @pytest.mark.parametrize(("kind", "function"), _cells(REFUSED))
 def test_what_has_no_answer_says_so_in_a_sentence_that_names_the_argument(kind: str, function: str):
     make, words = REFUSED[kind]
@@ -318,7 +375,7 @@ def _pair(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("flat", [True, False], ids=["(N,)", "(N, 1)"])
-@pytest.mark.parametrize("function", [name for name in FUNCTIONS if name != "homogeneous_decomposition"])
+@pytest.mark.parametrize("function", sorted(set(FUNCTIONS) - {"homogeneous_decomposition", "FullGradient"}))
 def test_one_logit_is_the_two_scores_that_it_stands_for(function: str, flat: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(globals(), "Y", (_psi(X).flatten() > 0).long().detach())
     found = FUNCTIONS[function](lambda x: _psi(x).squeeze(1) if flat else _psi(x), X.clone())
@@ -328,7 +385,10 @@ def test_one_logit_is_the_two_scores_that_it_stands_for(function: str, flat: boo
 @pytest.mark.filterwarnings("ignore:no adversarial")  # a sigmoid never changes its sign
 @pytest.mark.parametrize("function", sorted(set(FUNCTIONS) - TRAINING))
 @pytest.mark.parametrize("last", ["softmax", "sigmoid"])
-def test_probabilities_are_warned_about(last: str, function: str):
+def test_probabilities_are_warned_about(last: str, function: str, monkeypatch: pytest.MonkeyPatch):
+    if last == "sigmoid":
+        monkeypatch.setitem(globals(), "Y", Y % 2)
+
     def model(x: Tensor) -> Tensor:
         return NET(x).softmax(1) if last == "softmax" else _psi(x).sigmoid()
 

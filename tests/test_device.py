@@ -13,7 +13,14 @@ import pytest
 
 from tests.device_checks import ATTACKS, CHECKS, REGULARIZERS
 
-NONE = ["alignment", "alignment, l_inf", "alignment_null", "rank_correlation", "jacobian_penalty"]
+NONE = [
+    "alignment",
+    "alignment, l_inf",
+    "alignment_null",
+    "rank_correlation",
+    "relevance_mass_accuracy",
+    "jacobian_penalty",
+]
 ONCE = [name for name in CHECKS if "_penalty" in name or name.partition(",")[0] in REGULARIZERS]
 FIVE_TIMES = [
     *(name for name in CHECKS if name.startswith("linear_analysis")),
@@ -54,6 +61,23 @@ def test_runs_and_agrees_with_the_cpu(name, found):
 )
 def test_the_host_waits_seldom(name, most, found):
     assert found[name]["waits"] <= most, found[name]["where"]
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name.startswith("RegularizationCallback")])
+def test_a_callback_waits_for_its_term_and_for_the_question_whether_it_is_finite(name, found):
+    assert found[name]["waits"] <= 2, found[name]["where"]
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name.startswith("sketch")])
+def test_the_sketch_waits_once_a_round_and_not_once_a_class(name, found):
+    assert found[name]["waits"] <= 50, found[name]["where"]  # of 199 rivals
+
+
+@pytest.mark.parametrize("name", ["evaluate", "EvaluationCallback"])
+def test_the_host_waits_no_more_for_three_times_the_samples(name, found):
+    few, many = (found[f"{name}, {copies} copies"] for copies in (1, 3))
+    assert few["waits"] == many["waits"] > 0, (few["where"], many["where"])
+    assert few["calls"] == many["calls"]
 
 
 @pytest.mark.parametrize("name", PER_STEP)

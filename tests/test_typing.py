@@ -51,6 +51,7 @@ TYPES = {
     "metrics.homogeneous_decomposition(net, x).by_parameter": "dict[str, Tensor]",
     "metrics.linearity_profile(net, x).end": "Tensor",
     "metrics.median_interval(x)": "tuple[float, float, float]",
+    "metrics.pointing_game(maps, maps > 0)": "Tensor",
     "metrics.randomization_check(net, saliency, x).similarity": "Tensor",
     "metrics.rank_correlation(maps, maps)": "Tensor",
     "metrics.remove_features(x, maps, 0.5, baselines=0.0)": "Tensor",

@@ -18,6 +18,8 @@ def find_layer(model: Any, layer: str) -> nn.Module:
     """The module called ``layer`` in ``model``, else an error that names those there are."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: got {type(model).__name__}, expected an nn.Module, whose layers have names")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError("model: got a scripted or traced module, whose layers take no hooks; expected the eager one")
     modules = dict(model.named_modules())
     if layer not in modules:
         names = [name for name in modules if name]

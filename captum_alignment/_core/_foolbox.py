@@ -1,5 +1,6 @@
 """The only module that runs Foolbox attacks: it isolates the user's model from them."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -100,7 +101,10 @@ class ScoresModel(PyTorchModel):
         passes: counts what goes through this model and all its subsets.
         free: where features may change, bool like ``packed``; None is everywhere. The model sees the inputs elsewhere.
         rounding: by how much (N,) another class must lead, so that rounding does not decide; 0 at first.
+        roomy: a call may take more rows than there are samples; not where the caller limits its batches.
     """
+
+    roomy = True
 
     def __init__(
         self, forward_func: ForwardFunc, inputs: Tensors, args: Any, bounds: Bounds, free: Tensor | None = None
@@ -111,6 +115,7 @@ class ScoresModel(PyTorchModel):
         self.passes = Passes()
         self.rounding = torch.zeros(len(self.packed), device=self.packed.device)
         super().__init__(self.module, bounds=bounds, device=inputs[0].device)
+        self._model = self._run
 
     def pack(self, tensors: Tensors) -> Tensor:
         """``tensors`` as the one tensor that attacks see, in at least float32."""
@@ -126,11 +131,17 @@ class ScoresModel(PyTorchModel):
     def subset(self, index: Tensor) -> "ScoresModel":
         """The model of the samples ``index`` alone, with their share of the additional arguments."""
         n = len(self.inputs[0])
-        free = None if self.free is None else self.free[index]
-        inputs, args = take(self.inputs, index, n), take(self.args, index, n)
-        part = ScoresModel(self.forward_func, inputs, args, self.bounds, free)
-        part.passes, part.rounding = self.passes, self.rounding[index]
+        part = copy.copy(self)  # Foolbox's constructor takes longer than a small network
+        part.inputs, part.args = take(self.inputs, index, n), take(self.args, index, n)
+        part.free = None if self.free is None else self.free[index]
+        part.packed, part.rounding = part.pack(part.inputs), self.rounding[index]
+        part.module, part._model = _Scores(part.scores), part._run
         return part
+
+    def _run(self, packed: Tensor) -> Tensor:
+        """What Foolbox calls: a graph where ``packed`` requires a gradient, whatever the caller's grad mode."""
+        with torch.set_grad_enabled(packed.requires_grad):
+            return self.module(packed)
 
     def allowed(self, packed: Tensor) -> Tensor:
         """``packed`` where features may change, the inputs elsewhere."""

@@ -18,6 +18,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def private_generator(device: torch.device) -> torch.Generator:
+    """A generator that starts from 0: of ``device``, or of the CPU where the device has none of its own."""
+    try:
+        return torch.Generator(device).manual_seed(0)
+    except RuntimeError:
+        return torch.Generator().manual_seed(0)
+
+
 def draw_seeds(generator: torch.Generator | None, count: int) -> list[int]:
     """``count`` seeds from ``generator``; None is a fixed private one."""
     generator = generator or torch.Generator().manual_seed(0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment._core._inputs import Tensors, accumulation_dtype, flatten, unflatten, unit
+from captum_alignment._core._random import private_generator
 from captum_alignment._core._rivals import NearestRival, measure
 
 #: Probability, per sample, that the value returned is not the minimum.
@@ -58,7 +59,7 @@ class SketchSearch:
     ) -> None:
         self.whole, self.target, self.gap, self.norm = graph, target, gap, norm
         self.dtype = accumulation_dtype(*(x.dtype for x in graph.inputs))
-        self.generator = generator or torch.Generator(gap.device).manual_seed(0)
+        self.generator = generator or private_generator(gap.device)
         everyone = list(range(len(target)))
         self.graph, self.held = graph, everyone  # the samples of the current graph
         self.passes = [spent + 1 + (own is None)] * len(everyone)

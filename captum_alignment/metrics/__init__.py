@@ -21,6 +21,7 @@ from captum_alignment.metrics._homogeneous_decomposition import HomogeneousDecom
 from captum_alignment.metrics._linear_analysis import LinearAnalysis, linear_analysis
 from captum_alignment.metrics._linear_region import LinearRegion, linear_region
 from captum_alignment.metrics._linearity_profile import LinearityProfile, linearity_profile
+from captum_alignment.metrics._localization import pointing_game, relevance_mass_accuracy
 from captum_alignment.metrics._randomization import RandomizationCheck, randomization_check
 from captum_alignment.metrics._rank_correlation import rank_correlation
 from captum_alignment.metrics._removal import remove_features
@@ -52,8 +53,10 @@ __all__ = [
     "linear_region",
     "linearity_profile",
     "median_interval",
+    "pointing_game",
     "randomization_check",
     "rank_correlation",
+    "relevance_mass_accuracy",
     "remove_features",
 ]
 

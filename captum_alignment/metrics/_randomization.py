@@ -2,7 +2,7 @@
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 Mode: TypeAlias = Literal["cascading", "independent"]
 #: attribute(model, inputs, target) -> a tensor or a tuple of tensors; typed loosely, as Captum's methods are.
 Attribute: TypeAlias = Callable[[Any, Any, Any], Any]
+
+_RUNS_ORIGINAL = "attribute: runs the original model, expected it to explain the model that it is given"
+_REACHES_BACK = (
+    "model: its forward runs layers that a copy does not have as its own (by a closure, a global or a lambda), so that "
+    "they cannot be randomised; expected it to reach them through self"
+)
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,10 @@ def randomization_check(
     Raises:
         TypeError: a model that is not a module, an ``attribute`` that does not take (model, inputs, target),
             attributions that are not floating tensors.
-        ValueError: unknown layers or mode, a model without parameters or one that cannot be copied; an ``attribute``
-            that runs the original model or returns a delta too; attributions whose shape changes; a parametrised
-            layer that keeps its values; inputs and targets as in `captum_alignment.linear_analysis`.
+        ValueError: unknown layers or mode, a model without parameters, or one that cannot be copied with its
+            layers; an ``attribute`` that runs the original model or returns a delta too; attributions whose shape
+            changes; a parametrised layer that keeps its values; inputs and targets as in
+            `captum_alignment.linear_analysis`.
 
     >>> from captum.attr import InputXGradient
     >>> net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -135,7 +142,8 @@ def randomization_check(
     with torch.inference_mode(False), torch.enable_grad():
         copy = _copied(model)
         x, args, chosen = for_autograd((x, additional_forward_args, as_target(target, len(x[0]))))
-        order, output = run_order(copy, x, args)
+        with _refused(model.modules(), _REACHES_BACK):
+            order, output = run_order(copy, x, args)
         classes = resolve_target(chosen, as_scores(output, len(x[0])))
         single = output.ndim == 1 or output.shape[1] == 1
         groups = order if layers is None else {name: list(find_layer(copy, name).modules()) for name in layers}
@@ -143,7 +151,7 @@ def randomization_check(
 
         def maps() -> Tensors:
             leaves = tuple(t.clone().requires_grad_() for t in x)
-            with seeded(noise, device), _refused(model):
+            with seeded(noise, device), _refused([model], _RUNS_ORIGINAL):  # its parts may run: an explainer
                 found = attribute(copy, like_inputs(leaves, inputs), None if single else classes.clone())
             if _has_delta(found, single_input=len(x) == 1):
                 raise ValueError("attribute: got a pair, as of attributions and delta, expected the attributions alone")
@@ -207,16 +215,17 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _refused(model: nn.Module) -> Iterator[None]:
-    """A `ValueError` if the model, of which only a copy is randomised, runs inside; its parts may (an explainer)."""
+def _refused(modules: Iterable[nn.Module], message: str) -> Iterator[None]:
+    """A `ValueError` if any of the ``modules``, of which only copies are randomised, runs inside."""
     thread = threading.get_ident()  # others may run the model meanwhile
 
     def hook(*_: Any) -> None:
         if threading.get_ident() == thread:
-            raise ValueError("attribute: runs the original model, expected it to explain the model that it is given")
+            raise ValueError(message)
 
-    handle = model.register_forward_pre_hook(hook, prepend=True)
+    handles = [module.register_forward_pre_hook(hook, prepend=True) for module in modules]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -1,6 +1,7 @@
 """The gradient attack of Etmann et al. 2019: one gradient, then a line search."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from foolbox.models import Model
@@ -48,32 +49,39 @@ class GradientAttack(UntargetedAttack):
         step = (high - low) * (math.sqrt(x[0].numel()) if self.norm == 2 else 1.0) / self.steps
         direction, here = _loss_direction(model, x, labels, self.norm)
 
-        def is_adversarial(index: Tensor, eps: Tensor) -> Tensor:
-            with torch.no_grad():
-                return subset(model, index)(moved(index, eps)).argmax(1) != labels[index]
+        def line(index: Tensor) -> Callable[[Tensor], Tensor]:
+            """Whether x + eps·d is adversarial for the samples ``index``, by eps: (n,), or (1,) for all."""
+            part, start, along, label = subset(model, index), x[index], direction[index], labels[index]
 
-        def moved(index: Tensor, eps: Tensor) -> Tensor:
-            return (x[index] + per_sample(eps, x) * direction[index]).clamp(low, high)
+            @torch.no_grad()
+            def is_adversarial(eps: Tensor) -> Tensor:
+                return part(_moved(start, eps, along, low, high)).argmax(1) != label
 
-        def where(mask: Tensor) -> Tensor:
-            return mask.nonzero().flatten()
+            return is_adversarial
 
         eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
-        pending = where(here)
+        pending = here.nonzero().flatten()
+        ahead = line(pending)
         for k in range(1, self.steps + 1):
             if not len(pending):
                 break
-            hit = is_adversarial(pending, torch.full_like(eps[pending], k * step))
-            eps[pending[hit]] = k * step
-            pending = pending[~hit]
-        solved = where(eps > 0)
-        high_eps, low_eps = eps[solved], eps[solved] - step
+            hit = ahead(torch.full_like(eps[:1], k * step))
+            if hit.any():
+                eps[pending[hit]] = k * step
+                pending = pending[~hit]
+                ahead = line(pending)
+        solved = (eps > 0).nonzero().flatten()
+        ahead, high_eps, low_eps = line(solved), eps[solved], eps[solved] - step
         for _ in range(_HALVINGS if len(solved) else 0):
             middle = (low_eps + high_eps) / 2
-            hit = is_adversarial(solved, middle)
+            hit = ahead(middle)
             high_eps, low_eps = torch.where(hit, middle, high_eps), torch.where(hit, low_eps, middle)
         eps[solved] = high_eps
-        return moved(where(eps >= 0), eps)
+        return _moved(x, eps, direction, low, high)
+
+
+def _moved(x: Tensor, eps: Tensor, direction: Tensor, low: float, high: float) -> Tensor:
+    return (x + per_sample(eps, x) * direction).clamp(low, high)
 
 
 def _loss_direction(model: Model, x: Tensor, labels: Tensor, norm: float) -> tuple[Tensor, Tensor]:

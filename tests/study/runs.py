@@ -23,6 +23,8 @@ _ASKED_FOR = (
     "randomized",
     "agreement",
     "sensitivity",
+    "mass",
+    "pointing",
     "seconds",
     "failed",
 )

@@ -1,6 +1,7 @@
 """The command ``captum-alignment``."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ COMMANDS: tuple[Command, ...] = (*_study.COMMANDS, *_evaluate.COMMANDS, *_roar.C
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (None: the process's own); the exit code is 0, 2 on an error, 130 on Ctrl-C."""
     arguments = _parser().parse_args(argv)
+    arguments.command = shlex.join(["captum-alignment", *(sys.argv[1:] if argv is None else argv)])
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.compare import USABLE
 from captum_alignment.study.evaluation import BY_ATTACK
-from captum_alignment.study.page import BLUE, GREEN, INK, MUTED, ORANGE, PINK, STYLE, VERMILION, WIDTH, run_style
+from captum_alignment.study.page import BLUE, GREEN, INK, MUTED, ORANGE, PINK, STYLE, VERMILION, WIDTH, Array, run_style
 
 _CURVES = {
     "distance": (INK, "o", "ρ, smallest over attacks"),
@@ -78,12 +78,26 @@ def _curve(axes: Axes, cohort: Cohort, color: str, marker: str, label: str) -> N
 def _left_out(axes: Axes, cohort: Cohort) -> None:
     """Strengths that are not usable, as far as they lie near those that are."""
     rho, alpha = (cohort.medians[name].mean(axis=1) for name in ("distance", "alignment"))
-    inside = ~cohort.usable & np.isfinite(rho)
-    if cohort.usable.any():
-        inside &= rho < axes.get_xlim()[1] * 1.5
+    inside = ~cohort.usable & _near(cohort)
     axes.plot(rho[inside], alpha[inside], "x", color="#a8a8a8", zorder=2)
     for x, y, strength in zip(rho[inside], alpha[inside], cohort.strengths[inside], strict=True):
         _strength(axes, cohort, strength, x, y, (5, -3))
+
+
+def _near(cohort: Cohort) -> Array:
+    """(S,): whether a strength has a median distance, of at most twice the largest of a usable one."""
+    rho = cohort.medians["distance"].mean(axis=1)
+    return np.isfinite(rho) & (rho <= 2 * rho[cohort.usable].max(initial=0) if cohort.usable.any() else True)
+
+
+def far_sentence(cohorts: Sequence[Cohort]) -> str:
+    """Which strengths `alignment_figure` has no cross for; "" for none."""
+    far = [
+        f"{cohort.training} {cohort.symbol} = {strength:g}"
+        for cohort in cohorts
+        for strength in cohort.strengths[~cohort.usable & ~_near(cohort)]
+    ]
+    return f" Too far to the right to be shown: {', '.join(far)}." if far else ""
 
 
 def _strength(axes: Axes, cohort: Cohort, strength: float, x: float, y: float, offset: tuple[int, int]) -> None:
@@ -112,7 +126,7 @@ def _strengths_row(row: Sequence[Axes], cohort: Cohort) -> None:
             _band(robustness, cohort, name, *_CURVES[name])
     _band(alignment, cohort, "alignment", INK, "o", "α")
     _band(alignment, cohort, "null", MUTED, "", "chance level", ls="--")
-    for axes, title in zip(row, ("Accuracy", "Median robustness", "Median alignment"), strict=True):
+    for axes, title in zip(row, ("Accuracy", "Median robustness (l₂)", "Median alignment"), strict=True):
         axes.set_title(title)
         axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
         axes.set_xlabel(f"{cohort.training}, {cohort.symbol}")

@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,14 @@ import pandas as pd
 
 from captum_alignment.study.cohort._claims import Verdict
 from captum_alignment.study.cohort._cohort import Cohort
-from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
-from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
+from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, as_options, make_config
+from captum_alignment.study.cohort._figures import alignment_figure, far_sentence, strengths_figure
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
 from captum_alignment.study.fit import STANDARD, TRAININGS
 from captum_alignment.study.page import PERCENT, Column, Picture, Table, percent, picture, setting, write_page
 from captum_alignment.study.store import whole_file
 
-_DATASET_NAMES = {
-    "digits": "scikit-learn’s digits",
-    "mnist": "MNIST",
-    "fashion-mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-}
 _LEVELS = {
     **{name: title(name) for name in ("distance", "linearized_robustness", "alignment", "null")},
     TIMES_CHANCE: "α / chance",
@@ -39,20 +34,35 @@ _STRENGTHS = (
 )
 
 
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Attributes:
+        records: a row per network and sample, its coordinates (training, strength, training_seed) before its numbers.
+        summary: a row per network: medians over its samples, each with its interval.
+        verdicts: of every claim, training by training. basis: what they rest on. report: its path.
+    """
+
+    records: pd.DataFrame
+    summary: pd.DataFrame
+    verdicts: list[Verdict]
+    basis: str
+    report: Path
+
+
 def write_study_report(
-    path: Path,
+    result: StudyResult,
     configs: Sequence[StudyConfig],
     runs: Sequence[Run],
-    summary: pd.DataFrame,
     cohorts: Sequence[Cohort],
-    verdicts: Sequence[Verdict],
-    basis: str,
     train_size: int,
 ) -> None:
-    """Write the report of the study of ``runs`` to ``path``, and its figures beside it; every text is escaped."""
-    config, page = configs[0], page_of_runs(runs, summary, drawn_groups(runs, cohorts))
+    """Write ``result.report``, of the study of ``runs``, and its figures beside it; every text is escaped."""
+    config, path = configs[0], result.report
+    page = page_of_runs(runs, result.summary, drawn_groups(runs, cohorts))
     pictures = {
-        "alignment": picture(alignment_figure(cohorts), _ALIGNMENT),
+        "alignment": picture(alignment_figure(cohorts), _ALIGNMENT + far_sentence(cohorts)),
         "strengths": picture(strengths_figure(cohorts), _STRENGTHS),
     }
     _keep({**pictures, **page["pictures"]}, path.with_name("figures"))
@@ -61,18 +71,18 @@ def write_study_report(
         "study.html.jinja",
         **page,
         name=path.resolve().parent.name,
-        dataset=_DATASET_NAMES[config.dataset],
+        dataset=DATASETS[config.dataset][0],
         seeds=config.seeds,
         train_size=train_size,
         trainings={cohort.training: TRAININGS[cohort.training] for cohort in cohorts},
-        claims=_by_claim(verdicts),
-        tally=_tally(verdicts),
-        basis=basis,
+        claims=_by_claim(result.verdicts),
+        tally=_tally(result.verdicts),
+        basis=result.basis,
         levels=_levels_table(cohorts),
         usable_share=USABLE,
         study_pictures=pictures,
         training_settings=_settings(config),
-        command=reproduce(configs),
+        command=_with_out(reproduce(configs), path.parent),
     )
 
 
@@ -112,6 +122,10 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
     command += [] if preset or regularizers == ["lipschitz"] else ["--regularizer", *regularizers]
     command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
     return shlex.join([*command, *as_options(found[preset])])
+
+
+def _with_out(command: str, folder: Path) -> str:
+    return f"{command} --out {shlex.quote(str(folder))}" if command else ""
 
 
 def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:

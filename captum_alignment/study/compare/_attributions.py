@@ -14,7 +14,10 @@ from captum_alignment.study.evaluation import (
     AGREEMENT,
     DELETION,
     FAILED,
+    MASK,
+    MASS,
     OF_RANDOM,
+    POINTING,
     RANDOMIZED,
     SECONDS,
     SENSITIVITY,
@@ -22,7 +25,19 @@ from captum_alignment.study.evaluation import (
     attributions_in,
     of_attribution,
 )
-from captum_alignment.study.page import INK, STYLE, WIDTH, Array, Column, Table, count, labels, number, run_style
+from captum_alignment.study.page import (
+    INK,
+    STYLE,
+    WIDTH,
+    Array,
+    Column,
+    Table,
+    count,
+    labels,
+    number,
+    run_style,
+    wilson,
+)
 
 #: The metrics of the table: its column, what stands above it.
 METRICS = {
@@ -38,6 +53,8 @@ METRICS = {
     "sensitivity": "sensitivity",
     "seconds": "seconds",
 }
+#: The same of runs that have masks.
+LOCALISATION = {"mass": "mass inside mask", "mask": "of a flat map", "pointing": "pointing game"}
 _ALIGNMENTS = ("alignment", "null", "excess", "rank")
 #: Of these the figure has a panel each.
 _PANELS = ("excess", "gain", "randomized", "sensitivity")
@@ -49,6 +66,8 @@ def has_attributions(runs: Sequence[Run]) -> bool:
 
 def summarise_attributions(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per run and attribution: medians of `METRICS` over the samples with a map, each with its 95 % interval.
+
+    Of runs with masks also `LOCALISATION`, the pointing game as the share of hits, by Wilson's interval.
 
     gain is how much faster than for a random ranking the probability falls, sample by sample; agreement the mean rank
     correlation with the other attributions. n and failed are the numbers of samples with and without a map.
@@ -63,6 +82,11 @@ def _row(run: Run, name: str) -> dict[str, Any]:
     for metric, values in _metrics(run, name).items():
         names = metric, f"{metric}_low", f"{metric}_high"
         row |= dict(zip(names, median_interval(torch.from_numpy(values)), strict=True))
+    if MASK in run.records:
+        hits = run.values(f"{POINTING}{name}")
+        hits = hits[np.isfinite(hits)]
+        found = (hits.mean() if len(hits) else np.nan, *wilson(hits.sum(), len(hits)))
+        row |= dict(zip(("pointing", "pointing_low", "pointing_high"), found, strict=True))
     return row
 
 
@@ -70,7 +94,9 @@ def _metrics(run: Run, name: str) -> dict[str, Array]:
     """The metrics (n,) of the measured samples; NaN where there is none."""
     deletion, of_random = run.values(f"{DELETION}{name}"), run.values(OF_RANDOM)
     pairs = [run.values(str(column)) for column in run.records if _is_pair_with(str(column), name)]
-    return {
+    mass = run.values(f"{MASS}{name}")
+    masked = {"mass": mass, "mask": np.where(np.isnan(mass), np.nan, run.values(MASK))} if MASK in run.records else {}
+    return masked | {
         **{metric: run.values(f"{of_attribution(metric)}{name}").copy() for metric in _ALIGNMENTS},
         "deletion": deletion.copy(),
         "random": np.where(np.isnan(deletion), np.nan, of_random),
@@ -95,6 +121,7 @@ def _is_pair_with(column: str, name: str) -> bool:
 
 def attribution_table(runs: Sequence[Run]) -> Table:
     """Methods by metrics."""
+    frame = summarise_attributions(runs)
     heads = (Column("run", "run", str),) if len(runs) > 1 else ()
     columns = (
         *heads,
@@ -102,8 +129,9 @@ def attribution_table(runs: Sequence[Run]) -> Table:
         Column("n", "samples", count),
         Column("failed", "failed", count),
         *(Column(metric, head, number) for metric, head in METRICS.items()),
+        *(Column(metric, head, number) for metric, head in LOCALISATION.items() if metric in frame),
     )
-    return Table("attributions", "attributions of every run", summarise_attributions(runs), columns)
+    return Table("attributions", "attributions of every run", frame, columns)
 
 
 def attribution_figure(runs: Sequence[Run]) -> Figure:
@@ -123,11 +151,11 @@ def attribution_figure(runs: Sequence[Run]) -> Figure:
                 axes.hlines(rows, own[f"{metric}_low"], own[f"{metric}_high"], color=color, lw=1.2)
                 points = axes.plot(own[metric], rows, "o", color=color, ms=4)
                 lines += points if axes is panels[0] else []
-            axes.set_title(METRICS[metric])
+            axes.set_title(METRICS[metric], fontsize=8)
+            axes.tick_params(axis="y", length=0, labelcolor=INK)
             axes.axvline(0, color="#a8a8a8", lw=0.8, zorder=0)
         panels[0].set_yticks(range(len(methods)), labels(methods))
         panels[0].set_ylim(len(methods) - 0.5, -0.5)
-        panels[0].tick_params(axis="y", length=0, labelcolor=INK)
         if len(runs) > 1:
             figure.legend(lines, labels([run.name for run in runs]), loc="outside lower center", ncols=3)
     return figure

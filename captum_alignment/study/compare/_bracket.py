@@ -8,9 +8,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from captum_alignment.study.compare._figures import eps_grid, legend
+from captum_alignment.study.compare._figures import beyond_sentence, eps_grid, legend, robust_axes
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import STYLE, WIDTH, Array, Column, Picture, Table, percent, picture, run_style
 
@@ -50,6 +49,7 @@ def bracket(runs: Sequence[Run]) -> Bracket | None:
         "Below the lower line are the samples that are predicted right and certified: no adversarial of size ε exists. "
         "Above the upper line are those for which one was found. Of what lies in the band nobody knows: it holds the "
         "samples on which every attack failed, too, which other curves count as lost."
+        + beyond_sentence(list(numbers.values()))
     )
     return Bracket(table, picture(bracket_figure(numbers), caption) if numbers else None)
 
@@ -102,13 +102,7 @@ def bracket_figure(runs: dict[int, Run]) -> Figure:
             axes.fill_between(eps, low, high, step="post", color=style["color"], alpha=0.2, lw=0)
             axes.plot(eps, low, drawstyle="steps-post", color=style["color"], ls=style["ls"], lw=0.8)
             lines += axes.plot(eps, high, drawstyle="steps-post", color=style["color"], ls=style["ls"])
-        if eps[0] > 0:
-            axes.set_xscale("log")
-        axes.set_xlim(eps[0], eps[-1])
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.set_xlabel("ε, size of the perturbation")
-        axes.set_ylabel("share of samples with ρ > ε")
+        robust_axes(axes, list(runs.values()), eps)
         legend(figure, lines, list(runs.values()))
     return figure
 

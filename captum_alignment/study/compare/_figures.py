@@ -62,15 +62,33 @@ def robust_accuracy_figure(groups: Sequence[Sequence[Run]]) -> Figure:
             curve, style = robust_accuracy_over_seeds(group, eps), run_style(number)
             axes.fill_between(eps, curve["low"], curve["high"], step="post", color=style["color"], alpha=0.13, lw=0)
             lines += axes.plot(eps, curve["share"], drawstyle="steps-post", color=style["color"], ls=style["ls"])
-        if eps[0] > 0:
-            _logarithmic(axes)
-        axes.set_xlim(eps[0], eps[-1])
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.set_xlabel("ε, size of the perturbation")
-        axes.set_ylabel("share of samples with ρ > ε")
+        robust_axes(axes, runs, eps)
         legend(figure, lines, runs)
     return figure
+
+
+def robust_axes(axes: Axes, runs: Sequence[Run], eps: Array) -> None:
+    """The axes of robust accuracy against ``eps``, in the norm of the runs."""
+    if eps[0] > 0:
+        _logarithmic(axes)
+    axes.set_xlim(eps[0], eps[-1])
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    norms = " or ".join(dict.fromkeys(run.norm for run in runs))
+    axes.set_xlabel(f"ε, size of the perturbation ({norms})")
+    axes.set_ylabel(
+        "share that is right, with ρ > ε" if all(run.labelled.any() for run in runs) else "share with ρ > ε"
+    )
+
+
+def beyond_sentence(runs: Sequence[Run]) -> str:
+    """How many finite distances lie outside the axis of robust accuracy, whose curves do not show them; "" for none."""
+    eps = eps_grid(runs, 2)
+    distances = np.concatenate([np.empty(0), *(known(run, "distance") for run in runs)])
+    above = int(((distances > eps[-1]) & np.isfinite(distances)).sum())
+    below = int((distances < eps[0]).sum())
+    parts = [f"{count:,} {where}" for count, where in ((below, "below"), (above, "above")) if count]
+    return f" Of the finite distances {' and '.join(parts)} the ends of the axis are not shown." if parts else ""
 
 
 def eps_grid(runs: Sequence[Run], steps: int) -> Array:

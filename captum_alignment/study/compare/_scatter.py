@@ -38,11 +38,33 @@ def run_scatter_figure(runs: Sequence[Run], name: str) -> Figure:
     """Sample by sample, one panel per run: the two quantities of the correlation ``name``."""
     names = labels([run.name for run in runs], 12)
     clouds = [Cloud(label, *finite_pair(run, name)) for label, run in zip(names, runs, strict=True)]
-    sides = [cloud.x for cloud in clouds], [cloud.y for cloud in clouds]
+    return scatter_panels(clouds, CORRELATIONS[name], _shared([(cloud.x, cloud.y) for cloud in clouds]))
+
+
+def cut_off(runs: Sequence[Run], name: str) -> int:
+    """The finite points that lie outside the panels of `run_scatter_figure`."""
+    pairs = [finite_pair(run, name) for run in runs]
+    limits = _shared(pairs)
+
+    def outside(x: Array, y: Array) -> int:
+        ends = limits or (upto(x), upto(y))
+        return int(np.any([(v < low) | (v > high) for v, (low, high) in zip((x, y), ends, strict=True)], axis=0).sum())
+
+    return sum(outside(x, y) for x, y in pairs)
+
+
+def one_scale(runs: Sequence[Run], name: str) -> bool:
+    """Whether the panels of the correlation ``name`` have the same axes, as they do unless runs are far apart."""
+    return _shared([finite_pair(run, name) for run in runs]) is not None
+
+
+def _shared(pairs: Sequence[tuple[Array, Array]]) -> tuple[Limits, Limits] | None:
+    """The limits that all panels share; None where runs are too far apart for that."""
+    sides = list(zip(*pairs, strict=True))
     if any(map(far_apart, sides)):
-        return scatter_panels(clouds, CORRELATIONS[name], None)
+        return None
     x, y = (max((upto(values) for values in side if len(values)), default=(0.0, 1.0)) for side in sides)
-    return scatter_panels(clouds, CORRELATIONS[name], (x, y))
+    return x, y
 
 
 def far_apart(samples: Iterable[Array]) -> bool:

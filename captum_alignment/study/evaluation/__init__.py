@@ -19,7 +19,10 @@ if TYPE_CHECKING:
         FAILED,
         FORWARD,
         INPUT,
+        MASK,
+        MASS,
         OF_RANDOM,
+        POINTING,
         RANDOMIZED,
         RESIDUAL,
         SECONDS,
@@ -31,11 +34,13 @@ if TYPE_CHECKING:
     )
     from captum_alignment.study.evaluation._config import EvaluationConfig
     from captum_alignment.study.evaluation._evaluate import evaluate
+    from captum_alignment.study.evaluation._gallery import ATTRIBUTION
     from captum_alignment.study.evaluation._records import KIND, read_records, read_run, write_table
     from captum_alignment.study.evaluation._run import Run
 
 __all__ = [
     "AGREEMENT",
+    "ATTRIBUTION",
     "BACK",
     "BIAS",
     "BY_ATTACK",
@@ -45,7 +50,10 @@ __all__ = [
     "FORWARD",
     "INPUT",
     "KIND",
+    "MASK",
+    "MASS",
     "OF_RANDOM",
+    "POINTING",
     "RANDOMIZED",
     "RESIDUAL",
     "SECONDS",
@@ -77,13 +85,17 @@ __getattr__, __dir__ = on_first_use(
                 "FAILED",
                 "FORWARD",
                 "INPUT",
+                "MASK",
+                "MASS",
                 "OF_RANDOM",
+                "POINTING",
                 "RANDOMIZED",
             ),
             *("RESIDUAL", "SECONDS", "SENSITIVITY", "about", "attributions_in", "of_attribution", "title"),
         ],
         "_config": ["EvaluationConfig"],
         "_evaluate": ["evaluate"],
+        "_gallery": ["ATTRIBUTION"],
         "_records": ["KIND", "read_records", "read_run", "write_table"],
         "_run": ["Run"],
     },

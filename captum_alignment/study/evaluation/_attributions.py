@@ -1,175 +1,156 @@
 """What is measured of the attributions that a user names, sample by sample."""
 
-import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from captum.metrics import sensitivity_max
 from torch import Tensor, nn
 
-from captum_alignment.metrics import alignment_null, deletion_curve, randomization_check, rank_correlation
+from captum_alignment.metrics import (
+    alignment_null,
+    deletion_curve,
+    pointing_game,
+    randomization_check,
+    rank_correlation,
+    relevance_mass_accuracy,
+)
+from captum_alignment.study.evaluation._chance import Explained
 from captum_alignment.study.evaluation._columns import (
     AGREEMENT,
     DELETION,
     FAILED,
+    MASK,
+    MASS,
     OF_RANDOM,
+    POINTING,
     RANDOMIZED,
     SECONDS,
     SENSITIVITY,
     of_attribution,
 )
-from captum_alignment.study.evaluation._config import EvaluationConfig
-from captum_alignment.study.load import NamedAttribution, reason
+from captum_alignment.study.evaluation._maps import Maps, batches, only, run, stacked, targets_for
+from captum_alignment.study.evaluation._plan import Plan
+from captum_alignment.study.load import NamedAttribution
 
-#: Radius and number of the perturbations of the stability, the radius relative to the range of the values.
-_RADIUS, _PERTURBED = 0.02, 10
+#: Radius, relative to the range of the values, and number of the perturbations of the stability. Captum has ten, of
+#: which each costs a map: with integrated gradients a minute for a photograph.
+_RADIUS, _PERTURBED = 0.02, 3
 
 
 def measure_attributions(
-    model: Any,
-    images: Tensor,
-    targets: Tensor,
-    methods: Sequence[NamedAttribution],
-    config: EvaluationConfig,
-    *,
-    batch_size: int,
-) -> dict[str, np.ndarray]:
-    """The columns of the attributions ``methods`` of the samples (n, ...) of one part, explained for ``targets`` (n,).
+    plan: Plan, group: Mapping[int, Explained], part: Collection[int], found: Mapping[str, Maps], batch_size: int
+) -> pd.DataFrame:
+    """The columns of the samples of ``group`` that are in ``part``, by their index; ``found`` are the group's maps.
 
-    A sample on which a method raises, or whose map is not finite, has the reason in ``failed:<method>`` and no numbers.
-
-    Raises:
-        ValueError: maps that are not shaped like the images.
+    A sample without a map has the reason in ``failed:<method>`` and no numbers. What is drawn for a sample is seeded by
+    its index, and its others are the whole group, so that nothing depends on the part.
     """
-    with torch.no_grad():
-        single = model(images[:1].clone()).numel() == 1  # for which Captum takes no target
-    explained = None if single else targets
+    images, targets = stacked(group, plan.like)
     filling = images.mean([0, *range(2, images.ndim)])
-    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
-    columns = {OF_RANDOM: _numbers(_deletion(model, images, noise, targets, filling, batch_size))}
-    found: dict[str, Tensor] = {}
-    for method in methods:
-        maps, failed, seconds = _maps(method, model, images, explained, batch_size)
-        good = torch.tensor([not why for why in failed])
-        found[method.name] = maps
-        own: dict[str, Tensor] = {}
-        if good.any():
-            x, attributions, classes = images[good], maps[good], targets[good]
-            chance = alignment_null(x, attributions, norm=config.norm)
-            own = {of_attribution(name): getattr(chance, name) for name in ("alignment", "null", "excess", "rank")}
-            own[DELETION] = _deletion(model, x, attributions, classes, filling, batch_size)
-            own[RANDOMIZED] = _similarity_when_random(method, model, x, classes)
-            own[SENSITIVITY] = _sensitivity(method, model, x, None if single else classes, config, batch_size)
-        columns |= {f"{family}{method.name}": _spread(values, good) for family, values in own.items()}
-        columns[f"{SECONDS}{method.name}"] = np.where(good.numpy(), seconds, np.nan)
-        columns[f"{FAILED}{method.name}"] = np.array([why or None for why in failed], dtype=object)
+    draws = _uniform(group, (1 + _PERTURBED, *images.shape[1:])).to(images)
+    wanted = torch.tensor([index in part for index in group])
+    columns: dict[str, np.ndarray] = {}
+
+    def put(name: str, values: Tensor, rows: Tensor) -> None:
+        columns[name] = np.full(len(group), np.nan)
+        columns[name][rows.numpy()] = values.detach().double().cpu().numpy()
+
+    def deletion(maps: Tensor, rows: Tensor) -> Tensor:
+        x, classes = images[rows], targets[rows]
+        curve = deletion_curve(
+            plan.model, x, maps[rows], classes, baselines=filling, absolute=True, internal_batch_size=batch_size
+        )
+        return curve.area
+
+    masks = _masks(plan, group, wanted)
+    if masks is not None:
+        area = masks.double().mean((1, 2))
+        put(MASK, torch.where(area > 0, area, torch.nan), wanted)
+    put(OF_RANDOM, deletion(draws[:, 0], wanted), wanted)
+    for method in plan.attributions:
+        name, own = method.name, found[method.name]
+        maps, good = own.maps, torch.tensor([not why for why in own.failed])
+        rows = good & wanted
+        if rows.any():
+            chance = alignment_null(images[good], maps[good], norm=plan.config.norm)
+            for quantity in ("alignment", "null", "excess", "rank"):
+                put(f"{of_attribution(quantity)}{name}", getattr(chance, quantity), good)
+            x, classes = images[rows], targets[rows]
+            put(f"{DELETION}{name}", deletion(maps, rows), rows)
+            put(f"{RANDOMIZED}{name}", _similarity_when_random(method, plan.model, x, classes, batch_size), rows)
+            put(
+                f"{SENSITIVITY}{name}",
+                _sensitivity(plan, method, x, maps[rows], classes, draws[rows, 1:], batch_size),
+                rows,
+            )
+        if masks is not None:
+            put(f"{MASS}{name}", relevance_mass_accuracy(maps[wanted], masks), wanted)
+            put(f"{POINTING}{name}", pointing_game(maps[wanted], masks), wanted)
+        columns[f"{SECONDS}{name}"] = np.where(good.numpy(), own.seconds, np.nan)
+        columns[f"{FAILED}{name}"] = np.array([why or None for why in own.failed], dtype=object)
     for one, other in combinations(found, 2):
-        columns[f"{AGREEMENT}{one} & {other}"] = _numbers(rank_correlation(found[one], found[other]))
-    return columns
+        put(
+            f"{AGREEMENT}{one} & {other}", rank_correlation(found[one].maps, found[other].maps), torch.ones_like(wanted)
+        )
+    return pd.DataFrame(columns, index=pd.Index(list(group))).loc[wanted.numpy()]
 
 
-def _maps(
-    method: NamedAttribution, model: Any, images: Tensor, targets: Tensor | None, batch_size: int
-) -> tuple[Tensor, list[str], float]:
-    """The maps (n, ...), NaN where there is none; why there is none; seconds for one map."""
-    maps, failed, seconds = torch.full_like(images, torch.nan), [""] * len(images), 0.0
-
-    def run(rows: slice) -> None:
-        nonlocal seconds
-        start = time.perf_counter()
-        found = _run(method, model, images[rows], None if targets is None else targets[rows])
-        seconds += time.perf_counter() - start
-        maps[rows] = found
-
-    for start in range(0, len(images), batch_size):
-        rows = range(start, min(start + batch_size, len(images)))
-        try:
-            run(slice(rows.start, rows.stop))
-        except _Misshapen:
-            raise
-        except (Exception, SystemExit):  # foreign code, and one sample may be the cause
-            for row in rows:
-                try:
-                    run(slice(row, row + 1))
-                except _Misshapen:
-                    raise
-                except (Exception, SystemExit) as error:
-                    failed[row] = reason(error)
-    for row in (~maps.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
-        maps[row] = torch.nan
-        failed[row] = failed[row] or "the map is not finite"
-    return maps, failed, seconds / len(images)
+def _masks(plan: Plan, group: Mapping[int, Explained], wanted: Tensor) -> Tensor | None:
+    """The masks (n, H, W) of the ``wanted`` samples, where a run has any; an empty one where a sample has none."""
+    if plan.masks is None:
+        return None
+    nothing = torch.zeros(plan.like.shape[2:], dtype=torch.bool)
+    found = (plan.masks[index] for index, one in zip(group, wanted.tolist(), strict=True) if one)
+    return torch.stack([nothing if mask is None else mask.cpu() for mask in found])
 
 
-def _run(method: NamedAttribution, model: Any, images: Tensor, targets: Tensor | None) -> Tensor:
-    """The maps of ``images``, on a copy that requires grad, for which most of Captum asks."""
-    with torch.enable_grad():
-        found = method.function(model, images.detach().clone().requires_grad_(), targets)
-    what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-    expected, one_channel = tuple(images.shape), (len(images), 1, *images.shape[2:])
-    if not isinstance(found, Tensor) or what not in (expected, one_channel):
-        raise _Misshapen(f"attributions: {method.name} returned {what}, expected {expected}, as its images")
-    return found.detach().to(images).expand_as(images)
+def _uniform(indices: Iterable[int], shape: tuple[int, ...]) -> Tensor:
+    """Numbers in [0, 1), (n, *shape), of each sample by its index."""
+    return torch.stack([torch.rand(shape, generator=torch.Generator().manual_seed(index)) for index in indices])
 
 
-class _Misshapen(ValueError):
-    """Maps that are none of the images: a mistake in the method, not a failure on a sample."""
+def _similarity_when_random(
+    method: NamedAttribution, model: Any, x: Tensor, targets: Tensor, batch_size: int
+) -> Tensor:
+    """Rank correlation with the maps of the network without what it learnt; NaN where there is no such network.
 
-
-def _deletion(model: Any, x: Tensor, maps: Tensor, targets: Tensor, filling: Tensor, batch_size: int) -> Tensor:
-    return deletion_curve(
-        model, x, maps, targets, baselines=filling, absolute=True, internal_batch_size=batch_size
-    ).area
-
-
-def _similarity_when_random(method: NamedAttribution, model: Any, x: Tensor, targets: Tensor) -> Tensor:
-    """Rank correlation with the maps of the network without what it learnt; NaN where there is no such network."""
-    nothing = torch.full((len(x),), torch.nan)
+    All layers at once: the end of the cascade, which costs a map for each layer.
+    """
     if not (method.own and isinstance(model, nn.Module)):
-        return nothing
+        return torch.full((len(x),), torch.nan)
     try:
-        return randomization_check(model, method.function, x, targets, layers=("",)).similarity[0]
+        return torch.cat(
+            [
+                randomization_check(model, method.function, x[rows], targets[rows], layers=("",)).similarity[0]
+                for rows in batches(len(x), batch_size)
+            ]
+        )
     except (ValueError, TypeError, RuntimeError):  # no parameters, no copy, or a method that knows one network only
-        return nothing
+        return torch.full((len(x),), torch.nan)
 
 
 def _sensitivity(
-    method: NamedAttribution, model: Any, x: Tensor, targets: Tensor | None, config: EvaluationConfig, batch_size: int
+    plan: Plan, method: NamedAttribution, x: Tensor, maps: Tensor, targets: Tensor, draws: Tensor, batch_size: int
 ) -> Tensor:
-    """Captum's sensitivity_max; NaN where the method fails on images that are perturbed."""
-    low, high = config.bounds
+    """Captum's sensitivity_max (Yeh et al. 2019) by the perturbations ``draws`` (n, P, ...), numbers in [0, 1).
+
+    NaN where the method fails on images that are perturbed.
+    """
+    low, high = plan.config.bounds
     radius = _RADIUS * (high - low if np.isfinite(high - low) else 1)
-
-    def maps(inputs: tuple[Tensor, ...], target: Any = None) -> tuple[Tensor]:
-        return (_run(method, model, inputs[0], target),)
-
-    options: dict[str, Any] = {} if targets is None else {"target": targets}
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        try:
-            return sensitivity_max(
-                maps,  # pyright: ignore[reportArgumentType] - its stub has another form of a function
-                (x.clone(),),  # pyright: ignore[reportArgumentType] - a tuple of one tensor is one
-                perturb_radius=radius,
-                n_perturb_samples=_PERTURBED,
-                max_examples_per_batch=max(batch_size, len(x)),
-                **options,
-            )
-        except (Exception, SystemExit):  # foreign code
-            return torch.full((len(x),), torch.nan)
-
-
-def _spread(values: Tensor, good: Tensor) -> np.ndarray:
-    """``values`` of the ``good`` samples among all, NaN elsewhere."""
-    column = np.full(len(good), np.nan)
-    column[good.numpy()] = _numbers(values)
-    return column
-
-
-def _numbers(values: Tensor) -> np.ndarray:
-    return values.detach().double().cpu().numpy()
+    goal, size = targets_for(plan, targets), maps.flatten(1).norm(dim=1)
+    largest, size = torch.zeros_like(size), torch.where(size == 0, 1, size)
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        torch.manual_seed(0)  # as the maps
+        for delta in (radius * (2 * draws - 1)).unbind(1):
+            for rows in batches(len(x), batch_size):
+                try:
+                    change = run(method, plan.model, x[rows] + delta[rows], only(goal, rows)) - maps[rows]
+                except (Exception, SystemExit):  # foreign code
+                    largest[rows] = torch.nan
+                else:
+                    largest[rows] = torch.maximum(largest[rows], change.flatten(1).norm(dim=1) / size[rows])
+    return largest

@@ -4,20 +4,32 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 T = TypeVar("T")
-#: Values and number of the images of one automatic batch on a CPU, whose memory ends without an error that could be
-#: caught, and where a larger batch is no faster but moves the progress bar rarely.
-_CPU_VALUES, _CPU_IMAGES = 2**21, 32
+#: Samples of an automatic batch on a CPU, where a larger one is no faster, and bytes of their graph: memory ends there
+#: without an error that could be caught.
+_CPU_SAMPLES, _CPU_BYTES = 100, 2**30
+#: Samples of an automatic batch on an accelerator.
+_LARGE = 2**16
 
 
 class BatchSize:
-    """How many samples go through the model at once; "auto" starts large and is halved when memory does not suffice."""
+    """How many samples go through the model at once; "auto" starts large and is halved when memory does not suffice.
 
-    def __init__(self, size: int | str, values: int, device: torch.device) -> None:
-        self.automatic = size == "auto"
-        large = max(1, min(_CPU_VALUES // values, _CPU_IMAGES)) if device.type == "cpu" else 2**16
-        self.size = large if isinstance(size, str) else size
+    Args:
+        like: one sample (1, ...) on the device of ``model``.
+    """
+
+    def __init__(self, size: int | str, model: Callable[[Tensor], Tensor], like: Tensor) -> None:
+        self.automatic = isinstance(size, str)
+        if not isinstance(size, str):
+            self.size = size
+        elif like.device.type != "cpu":
+            self.size = _LARGE
+        else:
+            self.size = max(1, min(_CPU_SAMPLES, _CPU_BYTES // max(1, _graph_bytes(model, like))))
 
     def over(self, samples: Sequence[T], function: Callable[[Sequence[T]], Any]) -> Iterator[Any]:
         """``function`` of consecutive batches of ``samples``, each as large as memory allows.
@@ -49,3 +61,24 @@ class BatchSize:
 def _out_of_memory(error: Exception) -> bool:
     # On a CPU torch raises a RuntimeError that only its text tells from others.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+
+
+def _graph_bytes(model: Callable[[Tensor], Tensor], like: Tensor) -> int:
+    """What the graph of one more sample keeps in memory."""
+
+    def total(samples: int) -> int:
+        held: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            held[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        images = like.repeat(samples, *[1] * (like.ndim - 1)).requires_grad_()
+        with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+            # A copy, for first operations in place; the scores live until all is counted: addresses are given again.
+            scores = model(images.clone())
+        del scores
+        return sum(held.values())
+
+    return total(2) - total(1)  # parameters are in both

@@ -1,6 +1,6 @@
 """What chance would give: a sample among the same others, however the samples are cut into parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,14 +34,19 @@ class ChanceLevels:
         self.plan, self.batch_size = plan, batch_size
         self._latest: tuple[int, dict[int, Explained]] = -1, {}
 
-    def columns(self, explained: Mapping[int, Explained]) -> dict[str, dict[int, float]]:
-        """The columns of the records, of each sample of a part by its index; a sample without a gradient has none."""
-        columns: dict[str, dict[int, float]] = {name: {} for name in _COLUMNS}
+    def groups(self, explained: Mapping[int, Explained]) -> Iterator[dict[int, Explained]]:
+        """The groups of the samples of a part, each with all members that have a prediction, by their index."""
         for group in sorted({self.plan.group_of(index) for index in explained}):
             members = self.plan.group(group)
             known = {} if all(index in explained for index in members) else self._group(group)
             found = {index: explained.get(index) or known.get(index) for index in members}
-            usable = {index: one for index, one in found.items() if one and one.gradient.isfinite().all()}
+            yield {index: one for index, one in found.items() if one}
+
+    def columns(self, explained: Mapping[int, Explained]) -> dict[str, dict[int, float]]:
+        """The columns of the records, of each sample of a part by its index; a sample without a gradient has none."""
+        columns: dict[str, dict[int, float]] = {name: {} for name in _COLUMNS}
+        for group in self.groups(explained):
+            usable = {index: one for index, one in group.items() if one.gradient.isfinite().all()}
             if not usable:
                 continue
             for name, values in self._of(list(usable.values())).items():

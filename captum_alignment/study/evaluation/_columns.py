@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 #: Version of the columns and of the portfolios; parts of another one are measured again.
-VERSION = 6
+VERSION = 7
 #: Columns of the terms of the margin.
 INPUT, RESIDUAL = "input_term", "relative_residual"
 #: Prefixes of families of columns: the distance of each attack, every additive term by name, and the two profiles by
@@ -15,6 +15,8 @@ BY_ATTACK, BIAS, FORWARD, BACK = "distance_", "bias:", "margin:", "adversarial_m
 #: Prefixes of the families of what is measured of each attribution; `of_attribution` has more.
 DELETION, RANDOMIZED, AGREEMENT = "deletion:", "randomized:", "agreement:"
 SENSITIVITY, SECONDS, FAILED = "sensitivity:", "seconds:", "failed:"
+#: The same where there are masks, and the share of the pixels inside, which a flat map scores.
+MASS, POINTING, MASK = "mass:", "pointing:", "mask"
 #: The deletion curve of a random ranking, beside which those of the attributions stand.
 OF_RANDOM = f"{DELETION}random"
 
@@ -131,30 +133,45 @@ COLUMNS = pa.schema(
             _column(f"{name}:NAME", meaning, unit=unit, prefix=f"{name}:")
             for name, meaning, unit in (
                 ("alignment", "the alignment of this attribution", "distance"),
-                ("null", "what its maps of the other samples of the part score", "distance"),
+                ("null", "what its maps of up to a hundred others score, whatever the parts", "distance"),
                 ("excess", "the alignment minus that", "distance"),
                 ("rank", "the share of these maps that score below the own one", "share"),
             )
         ),
         _column(
             f"{DELETION}NAME",
-            "mean probability while what this attribution ranks highest, by size, is replaced by the mean of the part; "
-            "`deletion:random` of a random ranking",
+            "mean probability while what this attribution ranks highest, by size, is replaced by the mean of these "
+            "images; `deletion:random` of a random ranking",
             unit="share",
             prefix=DELETION,
         ),
         _column(
             f"{RANDOMIZED}NAME",
-            "rank correlation of its map with that of the network without what it learnt",
+            "rank correlation of its map with that of the network without what it learnt, all layers at once",
             unit="share",
             prefix=RANDOMIZED,
         ),
         _column(f"{AGREEMENT}A & B", "rank correlation of two attributions' maps", unit="share", prefix=AGREEMENT),
         _column(
             f"{SENSITIVITY}NAME",
-            "Captum's `sensitivity_max`: the largest relative change of its map when the image changes a little",
+            "Captum's `sensitivity_max` of three perturbations: the largest relative change of its map when the values "
+            "of the image change by up to 2 % of their range",
             unit="share",
             prefix=SENSITIVITY,
+        ),
+        _column(
+            MASK, "the share of the pixels that its mask has inside: the mass that a flat map has there", unit="share"
+        ),
+        _column(
+            f"{MASS}NAME",
+            "relevance mass accuracy: the share of the absolute values of its map inside the mask",
+            unit="share",
+            prefix=MASS,
+        ),
+        _column(
+            f"{POINTING}NAME",
+            "pointing game: 1 where the largest absolute value of its map lies inside the mask, else 0",
+            prefix=POINTING,
         ),
         _column(f"{SECONDS}NAME", "what one of its maps took", unit="seconds", prefix=SECONDS),
         _column(f"{FAILED}NAME", "why there is no map of it", type=_TEXT, prefix=FAILED),

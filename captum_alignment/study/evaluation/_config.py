@@ -28,6 +28,13 @@ class EvaluationConfig:
             "nargs": "+",
         },
     )
+    masks: Any = field(
+        default=None,
+        metadata={
+            "help": "folder of masks, called as the samples, against which maps of attributions are compared",
+            "metavar": "DIR",
+        },
+    )
     norm: float = field(default=2, metadata={"help": "of perturbations: 1, 2 or inf", "metavar": "P"})
     bounds: tuple[float, float] = field(
         default=(0, 1), metadata={"help": "the least and the greatest value of an image", "metavar": "X"}
@@ -68,7 +75,8 @@ class EvaluationConfig:
     )
     strict: bool = field(default=False, metadata={"help": "stop at the first sample that cannot be measured"})
     num_workers: int = field(
-        default=0, metadata={"help": "processes that read ahead", "metavar": "N", "flags": ("--workers",)}
+        default=0,
+        metadata={"help": "processes that read ahead", "metavar": "N", "flags": ("--workers", "--num-workers")},
     )
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ def evaluate(
     out: str | Path | None = None,
     attacks: Any = "fast",
     attributions: Any = None,
+    masks: Any = None,
     norm: float = 2,
     bounds: tuple[float, float] = (0, 1),
     certify: str | None = None,
@@ -71,6 +72,8 @@ def evaluate(
         attributions: names, ``FILE.py:NAME``, ``captum.attr:NAME``, or {name: attribution}: Captum's classes, its
             attributions of the model, or functions of (model, images, targets); of each map the alignment with its
             chance level, the deletion curve, the randomisation check, agreement with the others, stability and cost.
+        masks: where the objects are, for relevance mass accuracy and the pointing game of every map: a folder of images
+            called as the samples' ids, or for each sample of ``dataset`` an array (H, W) or None; not 0 is inside.
         norm, bounds, candidates: as in `adversarial_distance` and `linear_analysis`.
         certify: the effort of `certified_distance`, "fast", "medium" or "thorough", for bounds of rho from below, and
             the radius of the linear region; None is none. A network that cannot be certified is measured without.
@@ -99,6 +102,7 @@ def evaluate(
     config = EvaluationConfig(
         attacks=attacks,
         attributions=attributions,
+        masks=masks,
         norm=norm,
         bounds=bounds,
         certify=certify,
@@ -115,18 +119,19 @@ def evaluate(
         raise ValueError("read: got False without out, expected a folder that keeps the records")
     with without_exit(), evaluation_mode(model), processes() as group:
         plan = make_plan(model, dataset, config)
-        size = BatchSize(config.batch_size, plan.like.numel(), plan.like.device)
+        size = BatchSize(config.batch_size, plan.model, plan.like)
         work = Work(plan, size, GalleryMaps(shown))
         if out is None:
             if group.size > 1:
                 raise ValueError("out: got None with several processes, expected a folder, where they join their parts")
             with _bar(plan, range(plan.parts), show_progress, plan.manifest["model"]) as bar:
-                return ordered(work.part(part, bar) for part in range(plan.parts))
+                return ordered(records for _, records in work.parts(range(plan.parts), bar))
         folder, manifest = Path(out), {**plan.manifest, **(about or {})}
         todo = group.from_first(lambda: _open(folder, manifest, plan.parts))
         with _bar(plan, todo, show_progress and group.rank == 0, folder.name) as bar:
-            for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
-                write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
+            mine = group.share(todo, lambda parts: bar.update(_samples(plan, parts)))
+            for part, records in work.parts(mine, bar):
+                write_table(part_file(folder, part), records, batch_size=size.size)
             bar.set_postfix_str("waiting for other processes" if group.size > 1 else "")
             group.wait()
         group.from_first(lambda: _finish(folder, work))

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+#: Prefix of the maps of the attributions that were asked for.
+ATTRIBUTION = "attribution:"
 #: Of the samples with the smallest and of those with the largest distance, so many are shown.
 _SIZE = 6
 
@@ -31,6 +33,12 @@ class GalleryMaps:
         if self._wanted is None:
             shown = _extremes(list(self._kept), [distance for distance, _ in self._kept.values()])
             self._kept = {index: self._kept[index] for group in shown.values() for index in group}
+
+    def add(self, indices: Sequence[int], maps: Mapping[str, Tensor]) -> None:
+        """More maps (n, C, H, W) of n samples, of those that are kept."""
+        for row, index in enumerate(indices):
+            if index in self._kept:
+                self._kept[index][1].update({name: maps[name][row].float().cpu().numpy().copy() for name in maps})
 
     def missing(self, records: pd.DataFrame) -> list[int]:
         """The samples to show whose maps are not here; from now on these are kept, and no others."""

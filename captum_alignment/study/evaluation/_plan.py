@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.evaluation._attacks import describe_attacks
 from captum_alignment.study.evaluation._certify import refusal
 from captum_alignment.study.evaluation._config import EvaluationConfig
-from captum_alignment.study.load import Autocast, NamedAttribution, Sample, Samples, reason, resolve_attributions
+from captum_alignment.study.load import Autocast, Masks, NamedAttribution, Sample, Samples, reason, resolve_attributions
 from captum_alignment.study.store import state_hash
 
 #: Samples of one group, whose maps are each other's chance level; and of a part, which a killed process loses at most.
@@ -42,6 +43,7 @@ class Plan:
     classes: int
     like: Tensor
     attributions: list[NamedAttribution]
+    masks: Masks | None
     manifest: dict[str, Any]
 
     def group(self, number: int) -> list[int]:
@@ -97,11 +99,17 @@ def make_plan(model: Any, dataset: Any, config: EvaluationConfig) -> Plan:
     }
     if attributions:
         manifest["attributions"] = [attribution.name for attribution in attributions]
+    masks = None
+    if config.masks is not None:
+        if not attributions:
+            raise ValueError("masks: got some without attributions, whose maps they judge")
+        masks = Masks(config.masks, samples.dataset, tuple(like.shape[2:]))
+        manifest["masks"] = str(config.masks) if isinstance(config.masks, (str, Path)) else type(config.masks).__name__
     if config.certify:
         refused = refusal(runner, like)
         manifest |= {"certify": config.certify} | ({"refused": refused} if refused else {})
         resolved = replace(resolved, certify=None if refused else config.certify)
-    return Plan(runner, samples, resolved, indices, parts, groups, classes, like, attributions, manifest)
+    return Plan(runner, samples, resolved, indices, parts, groups, classes, like, attributions, masks, manifest)
 
 
 def _draw(n: int, subset: int | None, seed: int) -> list[int]:
@@ -140,21 +148,29 @@ def _first(samples: Samples, indices: list[int]) -> Tensor:
 
 def _try(model: Any, image: Tensor) -> int:
     """The number of classes of ``model``, from a first look at one image."""
-    try:
-        with torch.no_grad():
-            scores = model(image.clone())
-    except (Exception, SystemExit) as error:  # the model is foreign code
-        raise ValueError(
-            f"model: raised {type(error).__name__} on images of shape {tuple(image.shape[1:])} ({reason(error)}); do "
-            "they have the size and channels that it expects?"
-        ) from error
+    try:  # beside itself, since one alone is no batch for batch norm in training mode, which is refused later by name
+        scores = _look(model, torch.cat([image, image]))
+    except ValueError:  # some models take one at a time
+        scores = _look(model, image.clone())
     if not isinstance(scores, Tensor):
         raise TypeError(
             f"model: returned {type(scores).__name__}, expected scores (N, K); "
             "captum_alignment.study.Logits(model) takes them from an output object"
         )
-    if scores.ndim not in (1, 2) or len(scores) != 1 or not scores.is_floating_point():
+    if scores.ndim not in (1, 2) or len(scores) > 2 or not scores.numel() or not scores.is_floating_point():
         raise ValueError(
-            f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for one image, expected scores (1, K)"
+            f"model: returned {scores.dtype} of shape {tuple(scores.shape)} for two images, expected floating scores "
+            "(2, K), not labels"
         )
-    return max(2, scores.numel())
+    return max(2, scores[0].numel())
+
+
+@torch.no_grad()
+def _look(model: Any, images: Tensor) -> Any:
+    try:
+        return model(images)
+    except (Exception, SystemExit) as error:  # the model is foreign code
+        raise ValueError(
+            f"model: raised {type(error).__name__} on images of shape {tuple(images.shape[1:])} ({reason(error)}); do "
+            "they have the size and channels that it expects?"
+        ) from error

@@ -1,6 +1,7 @@
 """Measuring the parts of a plan, one by one, in batches that fit into memory."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from captum_alignment.study.evaluation._attributions import measure_attributions
 from captum_alignment.study.evaluation._batches import BatchSize
 from captum_alignment.study.evaluation._chance import ChanceLevels, Explained
-from captum_alignment.study.evaluation._gallery import GalleryMaps
+from captum_alignment.study.evaluation._gallery import ATTRIBUTION, GalleryMaps
+from captum_alignment.study.evaluation._maps import GroupMaps, Maps
 from captum_alignment.study.evaluation._measure import measure, usable_scores
 from captum_alignment.study.evaluation._plan import Plan
 from captum_alignment.study.evaluation._records import typed
@@ -32,12 +34,28 @@ class Work:
 
     def __post_init__(self) -> None:
         self._levels = ChanceLevels(self.plan, self.batch_size)
+        self._maps = GroupMaps(self.plan, self.batch_size)
 
-    def part(self, number: int, bar: Any) -> pd.DataFrame:
-        """The records of one part, in the order of its samples."""
-        indices = self.plan.part(number)
-        batches = self.plan.samples.batches(indices, len(indices), workers=self.plan.config.num_workers)
-        read = [sample for batch in batches for sample in batch]
+    def parts(self, numbers: Iterable[int], bar: Any) -> Iterator[tuple[int, pd.DataFrame]]:
+        """Each part with its records, in the order of its samples; workers read the next part meanwhile."""
+        workers = self.plan.config.num_workers
+        ahead: deque[tuple[int, int]] = deque()  # the parts being read, and their sizes
+
+        def lists() -> Iterator[list[int]]:
+            for number in numbers:
+                indices = self.plan.part(number)
+                ahead.append((number, len(indices)))
+                share = -(-len(indices) // max(workers, 1))  # of a part for each worker
+                yield from (indices[start : start + share] for start in range(0, len(indices), share))
+
+        read: list[Sample] = []
+        for samples in self.plan.samples.batches(lists(), workers=workers):
+            read += samples
+            if len(read) == ahead[0][1]:
+                yield ahead.popleft()[0], self._records(read, bar)
+                read = []
+
+    def _records(self, read: Sequence[Sample], bar: Any) -> pd.DataFrame:
         self._check(read)
         good = [sample for sample in read if sample.error is None]
         failed = [sample for sample in read if sample.error is not None]
@@ -48,8 +66,10 @@ class Work:
             bar.update(len(table))
         if tables:
             table = pd.concat(tables, ignore_index=True)
-            table = table.assign(**self._chance(table, good, torch.cat(gradients)))
-            tables = [table.assign(**self._attributions(table, good))]
+            explained = _explained(table, good, torch.cat(gradients))
+            chance = self._levels.columns(explained)
+            columns = {name: table["sample"].map(of).astype(float) for name, of in chance.items() if of}
+            tables = [table.assign(**columns).join(self._attributions(explained), on="sample")]
         if failed:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))
@@ -62,8 +82,12 @@ class Work:
     def finish_gallery(self, records: pd.DataFrame) -> dict[str, np.ndarray]:
         """The arrays of the gallery; samples whose maps are not at hand, as another process has them, are repeated."""
         again = [self.plan.samples[index] for index in self.gallery.missing(records)]
-        for _ in self.batch_size.over([sample for sample in again if sample.error is None], self._measure):
-            pass
+        again = [sample for sample in again if sample.error is None]
+        found = list(self.batch_size.over(again, self._measure))
+        if found and self.plan.attributions:
+            table, gradients = pd.concat([one for one, _ in found]), torch.cat([gradients for _, gradients in found])
+            explained = _explained(table, again, gradients)
+            self._keep(explained, self._maps.of(explained))
         return self.gallery.arrays(records)
 
     def _measure(self, samples: Sequence[Sample]) -> tuple[pd.DataFrame, Tensor]:
@@ -83,30 +107,18 @@ class Work:
         errors = [None if fine else "the model's scores are NaN or infinite" for fine in good.tolist()]
         return typed(frame.assign(**_identity(samples), error=errors)), gradients
 
-    def _chance(self, measured: pd.DataFrame, samples: Sequence[Sample], gradients: Tensor) -> dict[str, pd.Series]:
-        """The columns of `ChanceLevels`; NaN for a sample without scores."""
-        classes = measured["prediction"] if "prediction" in measured else pd.Series(pd.NA, index=measured.index)
-        explained = {
-            sample.index: Explained(sample.image, gradient, int(label))
-            for sample, gradient, label in zip(samples, gradients, classes, strict=True)
-            if sample.image is not None and not pd.isna(label)
-        }
-        columns = self._levels.columns(explained)
-        return {name: measured["sample"].map(column).astype(float) for name, column in columns.items() if column}
+    def _attributions(self, explained: Mapping[int, Explained]) -> pd.DataFrame:
+        """The columns of the attributions, by sample; missing where the model has no scores."""
+        frames = [pd.DataFrame(index=pd.Index([], dtype=int))]
+        for group in self._levels.groups(explained) if self.plan.attributions else ():
+            found = self._maps.of(group)
+            self._keep(group, found)
+            frames.append(measure_attributions(self.plan, group, explained, found, self.batch_size.size))
+        return pd.concat(frames)
 
-    def _attributions(self, table: pd.DataFrame, samples: Sequence[Sample]) -> dict[str, Any]:
-        """The columns of the attributions, missing where the model has no scores."""
-        if not self.plan.attributions or "prediction" not in table or table["prediction"].isna().all():
-            return {}
-        known = table["prediction"].notna().to_numpy(bool)
-        images = torch.stack([s.image for s in samples if s.image is not None])[known.tolist()]
-        images = images.to(self.plan.like)
-        targets = torch.tensor(table["prediction"][known].tolist(), device=images.device)
-        found = measure_attributions(
-            self.plan.model, images, targets, self.plan.attributions, self.plan.config, batch_size=self.batch_size.size
-        )
-        index = table.index[known]
-        return {name: pd.Series(column, index).reindex(table.index) for name, column in found.items()}
+    def _keep(self, group: Mapping[int, Explained], found: Mapping[str, Maps]) -> None:
+        """The maps of the attributions for the gallery."""
+        self.gallery.add(list(group), {f"{ATTRIBUTION}{name}": one.maps for name, one in found.items()})
 
     def _check(self, samples: Sequence[Sample]) -> None:
         for sample in samples:
@@ -115,6 +127,16 @@ class Work:
                     f"dataset: sample {sample.index} ({sample.id}) has label {sample.label}, "
                     f"the model has classes 0 to {self.plan.classes - 1}"
                 )
+
+
+def _explained(measured: pd.DataFrame, samples: Sequence[Sample], gradients: Tensor) -> dict[int, Explained]:
+    """The ``samples`` that have a prediction, by their index."""
+    classes = measured["prediction"] if "prediction" in measured else pd.Series(pd.NA, index=measured.index)
+    return {
+        sample.index: Explained(sample.image, gradient, int(label))
+        for sample, gradient, label in zip(samples, gradients, classes, strict=True)
+        if sample.image is not None and not pd.isna(label)
+    }
 
 
 def _identity(samples: Sequence[Sample]) -> dict[str, list[Any]]:

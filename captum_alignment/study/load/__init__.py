@@ -17,6 +17,7 @@ from captum_alignment.study.load._datasets import FORMS, load_dataset
 from captum_alignment.study.load._device import as_device
 from captum_alignment.study.load._factories import did_you_mean, reason, short_name
 from captum_alignment.study.load._given import Features, as_dataset
+from captum_alignment.study.load._masks import Masks
 from captum_alignment.study.load._models import LoadedModel, load_model
 from captum_alignment.study.load._samples import Sample, Samples
 from captum_alignment.study.load._splits import Data, Split, as_split, drawn, load_data, split_hash
@@ -31,6 +32,7 @@ __all__ = [
     "LoadedModel",
     "Logits",
     "MapFunction",
+    "Masks",
     "NamedAttribution",
     "Sample",
     "Samples",

@@ -62,6 +62,18 @@ class Fitted(Dataset[Any]):
         fitted = _fit(image, self.resize, self.crop)
         return fitted if label is None else (fitted, label)
 
+    def original_shape(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image before it is resized and cropped."""
+        from torchvision.transforms.v2 import functional as transforms  # noqa: PLC0415 - needed for this only
+
+        height, width = transforms.get_size(_as_picture(fields(self.dataset[index])[0]))
+        return height, width
+
+    def fit_mask(self, mask: Tensor) -> Tensor:
+        """A mask (H, W) resized and cropped as the images, to the nearest pixel."""
+        resize = None if self.resize is None else Size(self.resize, "nearest", self.resize.squash)
+        return _fit(mask, resize, self.crop)[0]
+
 
 def _size(resize: int, interpolation: str | None) -> Size:
     size = resize if isinstance(resize, Size) else Size(resize)
@@ -72,12 +84,7 @@ def _fit(image: Any, resize: Size | None, crop: int | None) -> Any:
     from torchvision.transforms.v2 import InterpolationMode  # noqa: PLC0415 - needed for this only
     from torchvision.transforms.v2 import functional as transforms  # noqa: PLC0415
 
-    if isinstance(image, Image.Image):
-        image = plain_image(image)
-    elif isinstance(image, np.ndarray):
-        image = torch.from_numpy(channels_first(image[None], "the image")[0])
-    if isinstance(image, Tensor) and image.ndim == 2:
-        image = image[None]
+    image = _as_picture(image)
     if resize is not None:
         sides = [int(resize)] * (2 if resize.squash else 1)
         image = transforms.resize(image, sides, InterpolationMode(resize.interpolation))
@@ -87,3 +94,12 @@ def _fit(image: Any, resize: Size | None, crop: int | None) -> Any:
             raise ValueError(f"--crop: got {crop}, but the image has {height} x {width} pixels; --resize enlarges it")
         image = transforms.center_crop(image, [crop])
     return image
+
+
+def _as_picture(image: Any) -> Any:
+    """A PIL image, or a tensor (C, H, W)."""
+    if isinstance(image, Image.Image):
+        image = plain_image(image)
+    elif isinstance(image, np.ndarray):
+        image = torch.from_numpy(channels_first(image[None], "the image")[0])
+    return image[None] if isinstance(image, Tensor) and image.ndim == 2 else image

@@ -1,5 +1,6 @@
 """The gallery: what a network looks at, and what changes its mind."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,36 +20,50 @@ _PICTURE = 3
 _TITLES = ("saliency", "binarized", "perturbation")
 
 
-def gallery_figure(maps: Mapping[str, Array], rows: list[dict[Any, Any]], classes: Sequence[str] | None) -> Figure:
-    """One row per sample: the image, its two saliency maps, and the smallest perturbation that any attack found.
+def gallery_figure(
+    maps: Mapping[str, Array],
+    rows: list[dict[Any, Any]],
+    classes: Sequence[str] | None,
+    attributions: Mapping[str, Array] | None = None,
+) -> Figure:
+    """One row per sample: the image, its two saliency maps, the smallest perturbation that any attack found, and more.
 
     Args:
         maps: image, gradient, binarized_gradient and adversarial, each (G, C, H, W); of tables (G, D) and sequences
             (G, T, D) the rows are bars, one for each of D or T.
         rows: the records of the G samples, in the same order.
         classes: names of the classes; None: they are shown by number.
+        attributions: other maps by their name, shown after these.
     """
+    more = attributions or {}
     perturbation = maps["adversarial"] - maps["image"]
     captions = [_captions(record, classes) for record in rows]
     lines = max((caption.count("\n") + 1 for row in captions for caption in row), default=1)
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         height = (0.98 + 0.1 * lines) * len(rows) + 0.2 + 0.1 * lines
-        figure = Figure(figsize=(3.7, height))
+        figure = Figure(figsize=(0.925 * (4 + len(more)), height))
         bottom = (0.1 + 0.1 * lines) / height
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=bottom, top=1 - 0.25 / height, hspace=0.13 + 0.12 * lines)
-        panels = figure.subplots(len(rows), 4, squeeze=False)
+        titles = [_lines(name) for name in more]
+        top = 1 - (0.25 + 0.12 * any("\n" in title for title in titles)) / height
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=bottom, top=top, hspace=0.13 + 0.12 * lines)
+        panels = figure.subplots(len(rows), 4 + len(more), squeeze=False)
         for g, row in enumerate(captions):
             show_image(panels[g, 0], maps["image"][g])
-            for axes, signed in zip(
-                panels[g, 1:], (maps["gradient"][g], maps["binarized_gradient"][g], perturbation[g]), strict=True
-            ):
-                show_signed(axes, signed)
-            for axes, caption in zip(panels[g], row, strict=True):
+            signed = (maps["gradient"], maps["binarized_gradient"], perturbation, *more.values())
+            for axes, map_ in zip(panels[g, 1:], signed, strict=True):
+                show_signed(axes, map_[g])
+            for axes, caption in zip(panels[g], row, strict=False):
                 axes.set_xlabel(caption, fontsize=7, labelpad=2, color=MUTED)
         first = "image" if np.ndim(maps["image"]) > _PICTURE else "input"
-        for axes, title in zip(panels[0], (first, *_TITLES), strict=True):
+        for axes, title in zip(panels[0], (first, *_TITLES, *titles), strict=True):
             axes.set_title(title, loc="center", fontsize=8, color=INK)
     return figure
+
+
+def _lines(name: str) -> str:
+    """A name as wide as an image, on at most two lines."""
+    first, *rest = textwrap.wrap(name, _WIDE - 5) or [""]
+    return "\n".join(plain(line, _WIDE - 5) for line in (first, " ".join(rest)) if line)
 
 
 def _captions(record: dict[Any, Any], classes: Sequence[str] | None) -> list[str]:

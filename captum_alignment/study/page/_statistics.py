@@ -95,7 +95,8 @@ def spearman_interval(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     """The interval of the rank correlation of two samples (n,), whatever their joint distribution.
 
     Fisher's z with the variance of Spearman's influence function (the linear part of its U-statistic; Borkowf 2002), so
-    that it holds for close correlations and heavy tails too, where the variance 1.06 / (n - 3) covers too little.
+    that it holds for close correlations and heavy tails too, where the variance 1.06 / (n - 3) covers too little; of
+    Student's t with the degrees of freedom that this variance has by the kurtosis of the influence.
     NaN below 10 pairs, and where the correlation is -1, 1 or undefined.
     """
     x, y = (np.asarray(values, float) for values in (a, b))
@@ -109,11 +110,18 @@ def spearman_interval(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     product = u * v + _over_larger(x, v) + _over_larger(y, u)
     scales = (u * u + 2 * _over_larger(x, u)) / uu + (v * v + 2 * _over_larger(y, v)) / vv
     influence = product / np.sqrt(uu * vv) - r / 2 * scales
-    error = influence.std(ddof=1) / np.sqrt(n) / (1 - r * r)
+    error, freedom = influence.std(ddof=1) / np.sqrt(n - 3) / (1 - r * r), _freedom(influence)
     if n < _FEW:  # too few to estimate it well: not below that of a normal sample (Fieller et al. 1957)
-        error = max(error, np.sqrt(1.06 / (n - 3)))
-    half = student.ppf(TAIL, n - 2) * error
+        error, freedom = max(error, np.sqrt(1.06 / (n - 3))), n - 2
+    half = student.ppf(TAIL, freedom) * error
     return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
+
+
+def _freedom(values: Array) -> float:
+    """Of the variance of ``values`` (n,) the degrees of freedom (Satterthwaite): few where some weigh much."""
+    n, square = len(values), (values - values.mean()) ** 2
+    excess = (square * square).mean() / square.mean() ** 2 - 1 if square.any() else 0.0
+    return min(n - 2.0, max(2 * n / excess, 2.0) if excess else np.inf)
 
 
 def _over_larger(values: Array, weights: Array) -> Array:

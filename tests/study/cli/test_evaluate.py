@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from captum_alignment.study import read_records
+from captum_alignment.study import load_dataset, read_records
 from captum_alignment.study.cli import main
 from tests.test_examples import ROOT
 
@@ -185,3 +185,21 @@ def test_errors_are_one_sentence_and_exit_code_2(factory, tmp_path, capsys, opti
 def test_what_is_no_run_is_not_reported(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no evaluation" in capsys.readouterr().err
+
+
+def test_maps_are_compared_with_a_folder_of_masks(factory, tmp_path, capsys):
+    masks, arguments = tmp_path / "masks", ["evaluate", "--model", f"{factory}:make", *TINY]
+    masks.mkdir()
+    for name in load_dataset("digits").ids:
+        np.save(masks / f"{name}.npy", np.eye(8))
+    arguments += ["--attributions", "saliency", "--masks", str(masks)]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    records = read_records(tmp_path / "run")
+    assert (records["mask"] == 1 / 8).all()
+    assert records["mass:saliency"].between(0, 1, inclusive="neither").all()
+    assert set(records["pointing:saliency"]) <= {0, 1}
+    assert "mass inside mask" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    np.save(masks / f"{records['id'][3]}.npy", np.eye(9))
+    capsys.readouterr()
+    assert main([*arguments, "--out", str(tmp_path / "other")]) == 2
+    assert "has shape (9, 9), expected (8, 8), as its image" in " ".join(capsys.readouterr().err.split())

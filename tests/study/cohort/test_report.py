@@ -5,10 +5,11 @@ import pytest
 from captum_alignment.study.cli._main import _parser
 from captum_alignment.study.cli._options import chosen, some
 from captum_alignment.study.cohort import StudyConfig, Verdict, make_config
-from captum_alignment.study.cohort._claims import basis, verdicts
+from captum_alignment.study.cohort._claims import CLAIMS, basis, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
-from captum_alignment.study.cohort._report import drawn_groups, reproduce, write_study_report
+from captum_alignment.study.cohort._report import StudyResult, drawn_groups, reproduce, write_study_report
 from captum_alignment.study.compare import summarise_runs
+from tests.study.compare.test_pictures import NAMES
 from tests.study.pages import Page, table
 from tests.study.runs import cohort_of, make_records, runs_of
 
@@ -20,10 +21,9 @@ def render(folder, records, **options) -> str:
     cohorts, configs = make_cohorts(runs, trainings), [make_config(regularizer=name, **options) for name in trainings]
     found = [*(verdict for cohort in cohorts for verdict in verdicts(cohort))]
     found.append(Verdict("<script>x</script>", "Fig.", "supported", "", trainings[0]))
-    write_study_report(
-        folder / "report.html", configs, runs, summarise_runs(runs), cohorts, found, basis(cohorts), 1297
-    )
-    return (folder / "report.html").read_text("utf-8")
+    result = StudyResult(records, summarise_runs(runs), found, basis(cohorts), folder / "report.html")
+    write_study_report(result, configs, runs, cohorts, 1297)
+    return result.report.read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_text_is_escaped_and_nothing_is_loaded_from_elsewhere(page):
     assert [tag for tag, _ in found.tags].count("script") == 1  # of the tables
     assert not {tag for tag, _ in found.tags} & {"link", "iframe", "a"}
     sources = [attributes["src"] or "" for tag, attributes in found.tags if tag == "img"]
-    assert len(sources) == 2 + 7
+    assert len(sources) == 2 + len({*NAMES, "terms"})
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
     assert all(attributes.get("alt") for tag, attributes in found.tags if tag == "img")
 
@@ -65,8 +65,8 @@ def test_claims_of_a_single_training_name_their_figure_and_evidence(page):
 def test_several_trainings_are_compared_claim_by_claim(tmp_path):
     html = render(tmp_path, TWO, seeds=2)
     body = html.partition('<table id="verdicts">')[2].partition("</table>")[0]
-    assert body.count("<tr>") == 1 + 11 + 1
-    assert body.count('class="chip ') == 2 * 11 + 1
+    assert body.count("<tr>") == 1 + len(CLAIMS) + 1
+    assert body.count('class="chip ') == 2 * len(CLAIMS) + 1
     assert table(html, "levels")["training"].tolist() == ["lipschitz"] * 4 + ["pgd-l2"] * 3
     assert len(table(html, "summary")) == 8 + 4
     assert "standard-0_seed-0" not in html

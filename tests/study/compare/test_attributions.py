@@ -1,11 +1,15 @@
 """The table of attributions is what the records say."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from captum_alignment.study.compare import report
 from captum_alignment.study.compare._attributions import (
+    LOCALISATION,
     METRICS,
     attribution_figure,
     attribution_table,
@@ -67,3 +71,18 @@ def test_the_figure_has_a_row_for_each_attribution_and_a_panel_for_each_metric(f
         METRICS[name] for name in ("excess", "gain", "randomized", "sensitivity")
     ]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [*NAMES, "constant"]
+
+
+def test_masks_add_columns_to_those_runs_alone(folder):
+    run = read_run(folder)
+    plain = attribution_table([run]).columns
+    masked = pd.DataFrame({name: run.records[name] for name in run.records})
+    hits = np.arange(len(masked)) % 4 == 0
+    masked = masked.assign(mask=0.25, **{f"mass:{name}": 0.5 for name in (*NAMES, "constant")})
+    masked = masked.assign(**{f"pointing:{name}": hits.astype(float) for name in (*NAMES, "constant")})
+    table = attribution_table([replace(run, records=masked)])
+    assert table.columns[: len(plain)] == plain
+    assert [column.head for column in table.columns[len(plain) :]] == [*LOCALISATION.values()]
+    row = table.frame.iloc[0]
+    assert (row["mass"], row["mask"], row["pointing"]) == (0.5, 0.25, hits.mean())
+    assert row["pointing_low"] < row["pointing"] < row["pointing_high"]

@@ -3,11 +3,12 @@ import pytest
 
 from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
 from captum_alignment.study.compare._figures import (
+    beyond_sentence,
     distribution_figure,
     eps_grid,
     robust_accuracy_figure,
 )
-from captum_alignment.study.compare._scatter import far_apart, run_scatter_figure
+from captum_alignment.study.compare._scatter import cut_off, far_apart, run_scatter_figure
 from captum_alignment.study.compare._summary import robust_accuracy, summarise_runs
 from captum_alignment.study.evaluation import Run
 from tests.study.runs import changed, frame, make_run, with_errors
@@ -69,3 +70,25 @@ def test_infinite_shares_and_medians_are_shown():
     assert [text.get_text() for text in axes.texts] == ["∞ 10 %"]
     middle = float(axes.get_lines()[0].get_xdata()[0])  # pyright: ignore[reportArgumentType, reportIndexIssue]
     assert middle in make_run(n=40).values("distance")
+
+
+def test_what_lies_beyond_an_axis_is_counted():
+    run = make_run("a", n=1000)
+    distances = run.values("distance").copy()
+    distances[np.isfinite(distances)] = 1.0
+    distances[:3] = 50.0
+    run = changed(run, distance=distances)
+    assert "distances 3 above the ends" in beyond_sentence([run])
+    assert beyond_sentence([changed(run, distance=1.0)]) == beyond_sentence([]) == ""
+    figure = run_scatter_figure([run], "linearized_distance")
+    (points,) = figure.axes[0].collections
+    x, y = np.asarray(points.get_offsets()).T
+    (left, right), (bottom, top) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
+    outside = int(((x < left) | (x > right) | (y < bottom) | (y > top)).sum())
+    assert cut_off([run], "linearized_distance") == outside > 0
+
+
+def test_the_axis_of_robust_accuracy_names_the_norm():
+    (axes,) = robust_accuracy_figure([[make_run("a")]]).axes
+    assert "l₂" in axes.get_xlabel()
+    assert "right" in axes.get_ylabel()

@@ -13,6 +13,7 @@ from captum_alignment.study.compare import _coordinates, report, write_runs_repo
 from captum_alignment.study.compare._summary import by_class, summarise_runs
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import number
+from tests.study.compare.test_pictures import NAMES
 from tests.study.pages import Page, table
 from tests.study.runs import changed, frame, make_gallery, make_run, with_errors
 
@@ -48,7 +49,7 @@ def test_every_user_text_is_escaped_and_nothing_is_loaded_from_elsewhere(odd):
     assert page.text.count(MARKUP) > 25  # name, class, data set, id and reason
     assert not any(name.startswith("on") or name in ("href", "style") for _, found in page.tags for name in found)
     sources = [found["src"] or "" for tag, found in page.tags if tag == "img"]
-    assert len(sources) == 7 + 2 * 3
+    assert len(sources) == len({*NAMES, "terms"}) + 2 * 3
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
     assert "http" not in html.replace("http-equiv", "")
 
@@ -169,3 +170,13 @@ def test_a_hundred_thousand_samples_are_light(tmp_path):
     html = write(tmp_path, [run])
     assert time.perf_counter() - start < 60
     assert len(html) < 3e6
+
+
+def test_the_report_prints_the_command_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_runs_report("report.html", [make_run("a")], command="captum-alignment evaluate --data 'a b'")
+    assert "<code>captum-alignment evaluate --data &#39;a b&#39;</code>" in (tmp_path / "report.html").read_text(
+        "utf-8"
+    )
+    write_runs_report("report.html", [make_run("a")])
+    assert "<code>captum-alignment" not in (tmp_path / "report.html").read_text("utf-8")

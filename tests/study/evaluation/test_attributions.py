@@ -3,14 +3,21 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from captum.attr import DeepLift, InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, Saliency
 from captum.metrics import sensitivity_max
 from torch import nn
 
-from captum_alignment.metrics import alignment_null, deletion_curve, rank_correlation
-from captum_alignment.study.evaluation import evaluate, read_records
+from captum_alignment.metrics import (
+    alignment_null,
+    deletion_curve,
+    pointing_game,
+    rank_correlation,
+    relevance_mass_accuracy,
+)
+from captum_alignment.study.evaluation import evaluate, read_records, read_run
 from tests.study.evaluation.test_evaluate import Images, network
 
 N = 12
@@ -54,14 +61,74 @@ def test_the_numbers_are_those_of_the_library(found):
     agreement = rank_correlation(maps["saliency"], maps["gradcam"])
     np.testing.assert_allclose(found["agreement:saliency & gradcam"], agreement, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["alignment:saliency"], found["alignment"], rtol=1e-4)
-    torch.manual_seed(0)
+    draws = [torch.rand((4, 2, 6, 6), generator=torch.Generator().manual_seed(index))[1:] for index in range(N)]
+
+    def perturb(images: Any) -> Any:  # every image three times, one after the other
+        return (images + 0.02 * (2 * torch.cat(draws) - 1),)
 
     def explain(inputs: Any, target: Any) -> Any:
         return (Saliency(net).attribute(inputs[0].clone().requires_grad_(), target=target, abs=False),)
 
-    change = sensitivity_max(explain, (x,), max_examples_per_batch=32, target=targets)  # pyright: ignore[reportArgumentType]
+    change = sensitivity_max(  # pyright: ignore[reportArgumentType] - a tuple of one tensor is one
+        explain, (x,), perturb, n_perturb_samples=3, max_examples_per_batch=36, target=targets
+    )
     assert change.max() > 0  # of a piecewise linear network, where a kink is near
     np.testing.assert_allclose(found["sensitivity:saliency"], change, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_depends_on_the_parts(found, tmp_path):
+    forms = (
+        {"part_size": 5},
+        {"part_size": 1, "batch_size": 4},
+        {"subset": 12, "out": tmp_path / "run", "part_size": 7},
+    )
+    for options in forms:
+        again = run(NAMES, **options)
+        measured = [name for name in found if ":" in str(name) and not str(name).startswith(("seconds", "failed"))]
+        assert "null:gradcam" in measured
+        pd.testing.assert_frame_equal(again.filter(measured), found.filter(measured), rtol=1e-3, atol=1e-4)
+
+
+def test_the_gallery_has_the_maps_and_makes_missing_ones_again(tmp_path):
+    net, out = network(), tmp_path / "run"
+    run(NAMES, out=out, part_size=5)
+    gallery = read_run(out).gallery
+    x = torch.from_numpy(gallery["image"])
+    expected = Saliency(net).attribute(x.requires_grad_(), target=net(x).argmax(1), abs=False)
+    np.testing.assert_allclose(gallery["attribution:saliency"], expected, rtol=1e-4, atol=1e-6)
+    assert [name for name in gallery if name.startswith("attribution:")] == [f"attribution:{name}" for name in NAMES]
+    (out / "gallery.npz").unlink()
+    run(NAMES, out=out, part_size=5)
+    again = read_run(out).gallery
+    for name in NAMES:
+        np.testing.assert_allclose(again[f"attribution:{name}"], gallery[f"attribution:{name}"], rtol=1e-3, atol=1e-4)
+
+
+def test_maps_are_compared_with_masks(found):
+    masks: Any = torch.rand(N, 6, 6, generator=torch.Generator().manual_seed(1)) < 0.3
+    masks = [*masks[:-1], None]
+    frame = run(NAMES, masks=masks, part_size=5)
+    net, x = network(), Images(N).images
+    maps = expected_maps(net, x, net(x).argmax(1))["integrated-gradients"].detach()
+    inside = torch.stack(masks[:-1])
+    expected = {
+        "mask": inside.double().mean((1, 2)),
+        "mass:integrated-gradients": relevance_mass_accuracy(maps[:-1], inside),
+        "pointing:integrated-gradients": pointing_game(maps[:-1], inside),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(frame[name][:-1], values, rtol=1e-3, err_msg=name)
+        assert np.isnan(frame[name].iloc[-1])
+    pd.testing.assert_series_equal(frame["alignment:gradcam"], found["alignment:gradcam"], rtol=1e-4)
+    with pytest.raises(ValueError, match="masks: got some without attributions"):
+        run(None, masks=masks)
+    with pytest.raises(ValueError, match=r"masks: that of sample 4 has shape \(5, 6\), expected \(6, 6\)"):
+        run(NAMES[:1], masks=[*masks[:4], masks[4][1:], *masks[5:]])
+
+
+def test_the_stability_does_not_depend_on_the_size_of_a_batch(found):
+    small = run("saliency", batch_size=5)
+    np.testing.assert_allclose(small["sensitivity:saliency"], found["sensitivity:saliency"], rtol=1e-3, atol=1e-4)
 
 
 def test_a_random_ranking_stands_beside(found):

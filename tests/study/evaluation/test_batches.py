@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from captum_alignment.study.evaluation._batches import BatchSize
 
@@ -14,12 +15,13 @@ def fits(limit, error, log):
     return run
 
 
+ONE = torch.rand(1, 10)
 CPU_ERROR = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), CPU_ERROR])
 def test_the_automatic_batch_is_halved_until_it_fits_and_stays_so(error):
-    size, log = BatchSize("auto", 10, torch.device("cpu")), []
+    size, log = BatchSize("auto", nn.Identity(), ONE), []
     parts = list(size.over(range(20), fits(6, error, log)))
     assert [i for part in parts for i in part] == list(range(20))
     assert log == [20, 10, 5, 5, 5, 5]
@@ -30,14 +32,19 @@ def test_the_automatic_batch_is_halved_until_it_fits_and_stays_so(error):
 
 def test_what_cannot_be_halved_is_an_error():
     with pytest.raises(MemoryError, match="1 samples do not fit into memory; no smaller"):
-        list(BatchSize("auto", 10, torch.device("cpu")).over(range(4), fits(0, MemoryError(), [])))
+        list(BatchSize("auto", nn.Identity(), ONE).over(range(4), fits(0, MemoryError(), [])))
     with pytest.raises(MemoryError, match=r"batch_size: 4 samples .* 'auto'"):
-        list(BatchSize(4, 10, torch.device("cpu")).over(range(4), fits(2, MemoryError(), [])))
+        list(BatchSize(4, nn.Identity(), ONE).over(range(4), fits(2, MemoryError(), [])))
     with pytest.raises(RuntimeError, match="else"):
-        list(BatchSize("auto", 10, torch.device("cpu")).over(range(4), fits(2, RuntimeError("else"), [])))
+        list(BatchSize("auto", nn.Identity(), ONE).over(range(4), fits(2, RuntimeError("else"), [])))
 
 
-def test_large_images_start_with_a_small_batch_on_a_cpu():
-    assert BatchSize("auto", 3 * 224 * 224, torch.device("cpu")).size == 13
-    assert BatchSize("auto", 10**9, torch.device("cpu")).size == 1
-    assert BatchSize(5, 10**9, torch.device("cpu")).size == 5
+def test_on_a_cpu_a_batch_is_as_large_as_its_graph_allows():
+    def layers(features):  # of which each keeps 4 bytes of every feature
+        return nn.Sequential(nn.Linear(1, features), *[nn.Tanh() for _ in range(8)]).eval()
+
+    one = torch.rand(1, 1)
+    assert BatchSize("auto", nn.Linear(1, 2), one).size == 100
+    # 32 bytes of each of 2^20 features, and the input.
+    assert BatchSize("auto", layers(2**20), one).size == 2**30 // (2**25 + 4)
+    assert BatchSize(5, layers(2**20), one).size == 5

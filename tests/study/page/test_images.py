@@ -46,3 +46,10 @@ def test_rows_of_tables_and_sequences_are_bars():
         for axes in panels:
             np.testing.assert_allclose([bar.properties()["height"] for bar in axes.patches], [3, -2, 0.5])
         assert [axes.get_title() for axes in panels] == ["input", "saliency", "binarized", "perturbation"]
+
+
+def test_attributions_stand_beside_with_their_names():
+    maps = {name: np.ones((1, 3, 8, 8)) for name in ("image", "gradient", "binarized_gradient", "adversarial")}
+    panels = gallery_figure(maps, [ROW], None, {"gradcam": 2 * maps["image"], "a_$name": maps["image"]}).axes
+    assert [axes.get_title() for axes in panels[4:]] == ["gradcam", "a_\\$name"]
+    np.testing.assert_array_equal(panels[4].images[0].get_array(), 6)  # channels summed
