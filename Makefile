@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: study test slow lint docs dist check lowest ecosystem links bench install clean
+.PHONY: study test slow lint docs dist check lowest ecosystem links bench bench-gpu install clean
 study: install  ## train a cohort on the bundled digits, evaluate it, write runs/digits/report.html
 	$(BIN)/captum-alignment study --out runs/digits $(ARGS)
 
@@ -40,8 +40,14 @@ ecosystem: install  ## the recipes, with their libraries
 links: install .venv/.docs  ## ask the network whether the site's external links are there
 	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off docs docs/_build/links
 
-bench: install
-	@for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
+# What costs more than a minute or two of its own is not among them: bench_certify, bench_methods_*, bench_peers, ...
+BENCH := import alignment rivals deepfool penalties training_step memory resnet50 throughput evaluate
+bench: install  ## the costs of what users call, side by side with their peers; a script alone: python -m benchmarks.bench_rivals
+	@for name in $(BENCH); do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
+
+bench-gpu: install  ## the same on the GPU, without what measures processes of the CPU
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("bench-gpu: torch sees no GPU here; make bench measures on the CPU")'
+	@for name in $(filter-out import evaluate,$(BENCH)); do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
 
 install: .venv/.installed
 

@@ -1,7 +1,7 @@
 """What the benchmarks share: alternating measurement, counted passes, a table."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 from types import SimpleNamespace
@@ -71,6 +71,13 @@ def machine() -> str:
     """The machine in words."""
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return f"{name}, torch {torch.__version__}"
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """The b of cost = a · size^b, fitted to logarithms by least squares: 1 is linear, 0 constant."""
+    x, y = (torch.tensor(values, dtype=torch.float64).log() for values in (sizes, costs))
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / x.square().sum())
 
 
 def table(header: list[str], rows: list[list[object]]) -> None:

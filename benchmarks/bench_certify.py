@@ -15,8 +15,8 @@ from benchmarks._zoo import available, images, network
 from captum_alignment._core._piecewise_trace import trace
 from captum_alignment.metrics import linear_region
 from captum_alignment.robust import adversarial_distance, certified_distance
-from captum_alignment.robust._certified_distance import Search
 from captum_alignment.robust._certified_relaxation import Relaxation
+from captum_alignment.robust._certified_search import Search
 
 
 def brackets(n: int, names=("mnist_mlp", "mnist_kw", "mnist_madry")) -> list[list[object]]:

@@ -1,16 +1,19 @@
 """The nearest of K rivals: ours against the loop over classes, `is_grads_batched` and `jacrev`.
 
-Goal at K = 1000 in l_2: the same minima, at least 20 times faster than the loop, at most 50 model passes on average.
+    python -m benchmarks.bench_rivals [by_classes] [growth] [large]
+
+Goal at K = 1000 in l_2: the same minima, at least 35 times faster than the loop, at most 25 model passes on average.
 """
 
 import math
 import resource
+import sys
 
 import torch
 import torchvision
 from torch import nn
 
-from benchmarks._timing import DEVICE, machine, seconds, table
+from benchmarks._timing import DEVICE, effort, exponent, machine, table
 from benchmarks._zoo import available, images, network
 from captum_alignment import LinearizedRobustness, linear_analysis
 
@@ -65,8 +68,8 @@ def small_net(k):
 
 def by_classes():
     print("## Linearized robustness of 4 images of 32 pixels as the number of classes grows\n")
-    rows = []
-    for k in (10, 100, 1000):
+    rows, costs, sizes = [], {"captum-alignment": [], "loop": []}, (10, 100, 1000)
+    for k in sizes:
         torch.manual_seed(0)
         net, x = small_net(k), torch.rand(4, 3, 32, 32, device=DEVICE)
         ways = {
@@ -76,58 +79,84 @@ def by_classes():
             "jacrev": lambda net=net, x=x: minimum(*gradients_by_jacrev(net, x)),
         }
         passes = linear_analysis(net, x).model_passes.double().mean().item()
-        times = {name: min(seconds(way) for _ in range(2)) for name, way in ways.items()}
+        times = {name: min(effort(way) for _ in range(2)) for name, way in ways.items()}
+        for name, found in costs.items():
+            found.append(times[name])
         exact = loop_in_little_memory(net, x)
         error = ((ways["captum-alignment"]() - exact).abs() / exact).max().item()
-        rows.append(
-            [k, *(f"{1e3 * t:.0f}" for t in times.values()), times["loop"] / times["captum-alignment"], passes, error]
-        )
-    table(
-        ["K", "ours ms", "loop ms", "is_grads_batched ms", "jacrev ms", "loop / ours", "passes", "largest error"], rows
-    )
+        ms = (f"{1e3 * t:.0f}" for t in times.values())
+        rows.append([k, *ms, times["loop"] / times["captum-alignment"], passes, error])
+    names = ["ours ms", "loop ms", "is_grads_batched ms", "jacrev ms"]
+    table(["K", *names, "loop / ours", "passes", "largest error"], rows)
+    fitted = ", ".join(f"{name} K^{exponent(sizes, found):.2f}" for name, found in costs.items())
+    print(f"Fitted cost: {fitted}.\n")
 
 
-def deep(name, net, x, loop_images=1):
-    """Ours on all images, the loop on a few; both per image."""
-    result = linear_analysis(net, x)
-    passes = result.model_passes.double()
-    ours = min(seconds(lambda: LinearizedRobustness(net).robustness(x)) for _ in range(2)) / len(x)
-    exact = []
-    loop = seconds(lambda: exact.append(loop_in_little_memory(net, x[:loop_images]))) / loop_images
-    error = (result.linearized_robustness[:loop_images] - exact[0]).abs().max().item()
-    return [name, f"{len(x)}", ours, loop, loop / ours, passes.mean().item(), passes.max().item(), error]
+def by_size(what, cases):
+    """All quantities of `linear_analysis`, K = 10, in units of its floor: a forward pass and ten backward passes."""
+    rows, ours, sizes = [], [], []
+    for size, net, x in cases:
 
+        def floor(net=net, x=x):
+            leaf = x.clone().requires_grad_()
+            scores = net(leaf)
+            for k in range(scores.shape[1]):
+                torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=True)
 
-def large():
-    print("## K = 1000, seconds per image\n")
-    rows = []
-    if available():
-        rows.append(deep("imagenet_squeezenet, 227 px", network("imagenet_squeezenet"), images("imagenet", 20)))
-    torch.manual_seed(0)
-    net = torchvision.models.resnet18().eval().to(DEVICE)
-    x = images("imagenet", 4)[:, :, :224, :224] if available() else torch.rand(4, 3, 224, 224, device=DEVICE)
-    rows.append(deep("resnet18 untrained, 224 px", net, x))
-    table(["net", "images", "ours s", "loop s", "loop / ours", "passes", "most", "largest error"], rows)
+        ways = {"floor": floor, "ours": lambda net=net, x=x: linear_analysis(net, x)}
+        times = {name: min(effort(way) for _ in range(3)) for name, way in ways.items()}
+        sizes.append(size)
+        ours.append(times["ours"])
+        rows.append([size, 1e3 * times["floor"], 1e3 * times["ours"], times["ours"] / times["floor"]])
+    table([what, "floor ms", "ours ms", "/ floor"], rows)
+    print(f"Fitted cost: {what}^{exponent(sizes, ours):.2f}.\n")
 
 
 def growth():
-    print("## Growth: ms for all quantities of `linear_analysis`, K = 10\n")
+    print("## Growth of all quantities of `linear_analysis`, K = 10: samples N, then features D\n")
     torch.manual_seed(0)
-    net, rows = small_net(10), []
-    for n in (1, 8, 64, 512):
-        x = torch.rand(n, 3, 32, 32, device=DEVICE)
-        forward = min(seconds(lambda net=net, x=x: net(x)) for _ in range(3))
-        ours = min(seconds(lambda net=net, x=x: linear_analysis(net, x)) for _ in range(3))
-        parts = min(seconds(lambda net=net, x=x: linear_analysis(net, x, internal_batch_size=64)) for _ in range(3))
-        rows.append([n, 1e3 * forward, 1e3 * ours, ours / forward, 1e3 * parts])
-    table(["N", "forward", "all quantities", "ratio", "in batches of 64"], rows)
+    net = small_net(10)
+    by_size("N", [(n, net, torch.rand(n, 3, 32, 32, device=DEVICE)) for n in (8, 32, 128)])
+    pooled = nn.Sequential(*net[:12], nn.AdaptiveAvgPool2d(4), *net[12:])
+    cases = [(3 * side**2, pooled, torch.rand(8, 3, side, side, device=DEVICE)) for side in (32, 64, 128)]
+    by_size("D", cases)
+
+
+def deep(name, net, x, norm):
+    """All of `linear_analysis` against 1000 times the mean of ten backward passes of the same images, in turns."""
+    graph = x.clone().requires_grad_()
+    scores = net(graph)
+    backward, ours, found = [], [], []
+    for k in range(2):
+        ours.append(effort(lambda: found.append(linear_analysis(net, x, norm=norm))))
+        for j in range(5):
+            chosen = scores[:, 5 * k + j].sum()
+            backward.append(effort(lambda c=chosen: torch.autograd.grad(c, graph, retain_graph=True)))
+    passes = found[0].model_passes.double()
+    one, total = sum(backward) / len(backward), min(ours)
+    bound = passes.mean().item() * one / total
+    return [name, len(x), total / len(x), passes.mean().item(), passes.max().item(), 1000 * one / total, f"{bound:.0%}"]
+
+
+def large():
+    print("## K = 1000: seconds an image, against the loop over the classes\n")
+    rows = []
+    if available():
+        net, x = network("imagenet_squeezenet"), images("imagenet", 20)
+        rows += [deep(f"imagenet_squeezenet, 227 px, {n}", net, x, p) for n, p in (("l_2", 2), ("l_inf", math.inf))]
+    torch.manual_seed(0)
+    net = torchvision.models.resnet18().eval().to(DEVICE)
+    x = images("imagenet", 4)[:, :, :224, :224] if available() else torch.rand(4, 3, 224, 224, device=DEVICE)
+    rows.append(deep("resnet18 untrained, 224 px, l_2", net, x, 2))
+    table(["net", "images", "s", "passes", "most", "loop / ours", "passes as backward passes"], rows)
 
 
 def main():
-    print(f"# Nearest rivals ({machine()})\n")
-    by_classes()
-    growth()
-    large()
+    torch.set_num_threads(1)
+    print(f"# Nearest rivals ({machine()}, processor time)\n")
+    for part in (by_classes, growth, large):
+        if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
+            part()
     if DEVICE == "cuda":
         print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
     else:

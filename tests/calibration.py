@@ -13,7 +13,7 @@ from captum_alignment.metrics import (
     exchangeability_test,
     median_interval,
 )
-from captum_alignment.study.cohort._claims import _CLAIMS, _status
+from captum_alignment.study.cohort._claims import CLAIMS, _status
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.cohort._judges import correlated, linearized_is_close, nearer_than_gradient
 from captum_alignment.study.compare import QUANTITIES
@@ -111,7 +111,7 @@ def judged(rank_correlation: float, threshold: float) -> Draw:
 
 def family(rng: np.random.Generator) -> bool:
     """Whether one of seven trainings that do nothing is decided."""
-    judged = [_CLAIMS[1].judge(trainings(0.0)(rng)) for _ in range(7)]
+    judged = [CLAIMS[1].judge(trainings(0.0)(rng)) for _ in range(7)]
     return bool((holm([np.nan if j.p is None else j.p for j in judged]) <= 1 - LEVEL).any())
 
 
@@ -164,7 +164,7 @@ KINDS = [
     Kind("exchangeability test of 60", exchanged(0.0), exchanged(1.0)),
     *(
         Kind(f"verdict: {claim.text}", decided(claim.judge, trainings(0.0)), decided(claim.judge, trainings(0.2)))
-        for claim in _CLAIMS
+        for claim in CLAIMS
         if claim.needs > 1
     ),
     Kind("one verdict of seven trainings, after Holm", family),

@@ -101,7 +101,10 @@ class ScoresModel(PyTorchModel):
         passes: counts what goes through this model and all its subsets.
         free: where features may change, bool like ``packed``; None is everywhere. The model sees the inputs elsewhere.
         rounding: by how much (N,) another class must lead, so that rounding does not decide; 0 at first.
+        roomy: a call may take more rows than there are samples; not where the caller limits its batches.
     """
+
+    roomy = True
 
     def __init__(
         self, forward_func: ForwardFunc, inputs: Tensors, args: Any, bounds: Bounds, free: Tensor | None = None

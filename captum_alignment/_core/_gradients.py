@@ -19,7 +19,7 @@ from captum_alignment._core._inputs import (
     per_sample_norm,
     take,
 )
-from captum_alignment._core._model import is_quantised, no_gradient
+from captum_alignment._core._model import is_quantised, no_gradient, plain_attention
 from captum_alignment._core._repeatable import check_repeatable
 from captum_alignment._core._scores import as_scores, run_output, run_scores
 
@@ -83,19 +83,22 @@ class ScoreGraph:
         backward pass instead. A model that allows neither raises `NoDerivative`, with what autograd says.
         """
         inputs, args = self._take(index)
-        if self._forward_mode:
+        with plain_attention():
+            if self._forward_mode:
+                try:
+                    return self._forward_derivative(inputs, args, directions)
+                except torch.OutOfMemoryError:
+                    raise
+                except (
+                    RuntimeError
+                ):  # also NotImplementedError: no forward-mode formula, or data-dependent control flow
+                    self._forward_mode = False
             try:
-                return self._forward_derivative(inputs, args, directions)
+                return self._double_backward_derivative(inputs, args, directions)
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError:  # also NotImplementedError: no forward-mode formula, or data-dependent control flow
-                self._forward_mode = False
-        try:
-            return self._double_backward_derivative(inputs, args, directions)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise NoDerivative(str(error)) from error
+            except RuntimeError as error:
+                raise NoDerivative(str(error)) from error
 
     def one_hot(self, classes: Tensor) -> Tensor:
         """The weights (N, K) that select one class (N,) per sample."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from captum_alignment._core._arguments import Shared
 from captum_alignment._core._inputs import ForwardFunc, Tensors
@@ -130,6 +131,21 @@ _eager = _Together(lambda: torch.compiler.set_stance("force_eager"))
 
 def _uncompiled() -> AbstractContextManager[None]:
     return _eager() if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+#: Inside, attention keeps to its plain kernels: the others have neither a forward-mode nor a second derivative.
+plain_attention = _Together(_plain_kernels)
 
 
 def without_recomputing() -> AbstractContextManager[Any]:

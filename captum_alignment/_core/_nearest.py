@@ -13,8 +13,10 @@ from captum_alignment._core._sketch import SketchSearch
 
 #: Up to this many rivals, one backward pass each is cheaper than a sketch.
 LOOP_RIVALS = 64
-#: Input features that one sketch takes on, on a CPU and on an accelerator.
+#: Input features that one sketch takes on, on a CPU and on an accelerator; and scores, of which it holds a few dozen
+#: copies.
 _SEARCH_FEATURES = (2**17, 2**22)
+_SEARCH_SCORES = (2**21, 2**24)
 
 
 def nearest_rival(
@@ -44,7 +46,8 @@ def nearest_rival(
     below, tied, finite = torch.stack([(gap < 0).sum(1), (gap == 0).any(1), gap.isfinite().sum(1)]).tolist()
     # Where some gap is negative, 0 or the only finite one, the loop is short; the others, 0 here, are worth a sketch.
     counts = [b or t or (f <= LOOP_RIVALS) * max(f, 1) for b, t, f in zip(below, tied, finite, strict=True)]
-    size = max(1, _SEARCH_FEATURES[graph.scores.device.type != "cpu"] // sum(x[0].numel() for x in graph.inputs))
+    away, features = graph.scores.device.type != "cpu", sum(x[0].numel() for x in graph.inputs)
+    size = max(1, min(_SEARCH_FEATURES[away] // features, _SEARCH_SCORES[away] // gap.shape[1]))
     far = [i for i, count in enumerate(counts) if not count]
     # Few large samples at a time keep to the caches and do not wait for each other; it costs one forward pass.
     groups = [[i for i, count in enumerate(counts) if count], *(far[i : i + size] for i in range(0, len(far), size))]

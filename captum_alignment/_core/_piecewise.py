@@ -13,11 +13,20 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._constants import map_tensors
-from captum_alignment._core._inputs import Tensors
+from captum_alignment._core._inputs import Tensors, widest_dtype
 
 
 class NotPiecewiseLinear(ValueError):
-    """A model uses a function that is not piecewise linear, or not known to be."""
+    """A model uses a function that is not piecewise linear, or not known to be, or lies where there is no float64."""
+
+
+def check_precision(device: torch.device) -> None:
+    """A `NotPiecewiseLinear` unless ``device`` has float64, in which bounds are computed."""
+    if widest_dtype(device) != torch.float64:
+        raise NotPiecewiseLinear(
+            f"inputs: are on {device}, which has no float64, in which networks are certified; move the model and the "
+            "inputs to the CPU"
+        )
 
 
 @dataclass(frozen=True)
@@ -141,18 +150,20 @@ class Piecewise:
             left.extend(new)
         return [i for i in sorted(seen) if self.nodes[i].is_relu]
 
-    def pull(self, index: int, gradient: Tensor, through: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-        """Gradients (R, ...) of the inputs for R gradients at node ``index``.
+    def pull(self, gradients: dict[int, Tensor], through: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+        """Gradients (R, ...) of the inputs for R gradients at every node that is given.
 
         ``through(relu, gradient)`` is asked what a ReLU makes of a gradient.
         """
-        gradients: dict[int, Tensor] = {index: gradient}
-        for i in range(index, -1, -1):
+        some = next(iter(gradients.values()))
+        gradients = dict(gradients)
+        for i in range(max(gradients), -1, -1):
             if i not in gradients or not self.nodes[i].parents:
                 continue
             node, g = self.nodes[i], gradients.pop(i)
             pulled = (through(i, g),) if node.affine is None else node.affine.pull(g)
             for parent, part in zip(node.parents, pulled, strict=True):
                 gradients[parent] = gradients[parent] + part if parent in gradients else part
-        rows = len(gradient)
-        return [gradients[i] if i in gradients else gradient.new_zeros(rows, *self.nodes[i].shape) for i in self.inputs]
+        return [
+            gradients[i] if i in gradients else some.new_zeros(len(some), *self.nodes[i].shape) for i in self.inputs
+        ]

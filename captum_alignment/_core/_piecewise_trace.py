@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from captum_alignment._core._constants import Call, map_tensors, tensors_in
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import ForwardFunc, Tensors
-from captum_alignment._core._piecewise import Affine, Node, NotPiecewiseLinear, Piecewise, Slot
+from captum_alignment._core._piecewise import Affine, Node, NotPiecewiseLinear, Piecewise, Slot, check_precision
 from captum_alignment._core._piecewise_rules import ALLOWED, FREE, JOINT, ONE_FACTOR, PROPERTIES, RECAST, REWRITES
 from captum_alignment._core._scores import run_scores
 
@@ -27,14 +27,14 @@ def trace(forward_func: ForwardFunc, inputs: Tensors, additional_forward_args: A
     """The network of one sample (1, ...), checked against the model at the sample and at other points.
 
     Raises:
-        NotPiecewiseLinear: a function that is not known; values that leave torch or enter it unseen.
+        NotPiecewiseLinear: a function that is not known; values that leave torch or enter it unseen; no float64.
     """
+    check_precision(inputs[0].device)
     with torch.inference_mode(False), torch.enable_grad():
         args = for_autograd(additional_forward_args)
         leaves = tuple(x.detach().clone().requires_grad_() for x in for_autograd(inputs))
         tracer = _Tracer()
-        for leaf in leaves:
-            tracer.network.inputs.append(tracer.add(leaf, Node((), leaf.shape)))
+        tracer.network.inputs.extend(tracer.add(leaf, Node((), leaf.shape)) for leaf in leaves)
         with tracer:
             scores = run_scores(forward_func, leaves, args)
         output = tracer.node(scores)

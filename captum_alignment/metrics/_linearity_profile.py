@@ -17,6 +17,7 @@ from captum_alignment._core._inputs import (
     check_count,
     check_norm,
     check_same_shapes,
+    dual,
     flatten,
     per_sample,
     per_sample_scale,
@@ -197,10 +198,11 @@ def _along(
 
 def _steepest(gradient: Tensors, norm: float) -> Tensors:
     """The direction v with ‖v‖_p = 1 along which <g, v> = ‖g‖_q; 0 where the gradient is."""
-    if norm == 2:
-        return unit(gradient, 2)
+    if norm == 1:
+        flat = flatten(gradient, accumulation_dtype(*(part.dtype for part in gradient)))
+        index = flat.abs().argmax(1, keepdim=True)
+        return unflatten(torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index).sign()), gradient)
     if norm == torch.inf:
         return tuple(part.sign() for part in gradient)
-    flat = flatten(gradient, accumulation_dtype(*(part.dtype for part in gradient)))
-    index = flat.abs().argmax(1, keepdim=True)
-    return unflatten(torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index).sign()), gradient)
+    # Where Hölder's inequality is an equality; for q = 2 the gradient itself.
+    return unit(tuple(part.sign() * part.abs() ** (dual(norm) - 1) for part in gradient), norm)

@@ -13,18 +13,13 @@ from captum_alignment._core._inputs import ForwardFunc, InputsT, Tensors, batche
 from captum_alignment._core._piecewise_trace import trace
 from captum_alignment._core._scores import as_target, resolve_target, run_scores
 from captum_alignment.robust._bounds import check_inside, resolve_bounds
-from captum_alignment.robust._certified_relaxation import ROUNDING, Relaxation
+from captum_alignment.robust._certified_relaxation import Relaxation
+from captum_alignment.robust._certified_search import Search
 
 #: Steps of gradient ascent on the lower slopes, of a bound of the scores and of one of a unit inside.
 _EFFORTS = {"fast": (0, 0), "medium": (20, 0), "thorough": (20, 10)}
 #: Rows that run through the network at a time.
 _ROWS = 1024
-#: The search ends where certified and not certified differ by this share, or after that many distances.
-_CLOSE, _MOST = 0.01, 25
-#: The search ends without a certificate at this share of where it began.
-_NEAREST = 1e-6
-#: Without bounds, nothing is certified beyond.
-_FARTHEST = 1e12
 
 
 def certified_distance(
@@ -42,9 +37,10 @@ def certified_distance(
     """A lower bound of rho(x) = inf {‖e‖ : F(x + e) ≠ F(x)} (Etmann et al. 2019, Definition 1), per sample.
 
     Linear relaxation of the ReLUs, backwards through the network (Zhang et al. 2018, CROWN), with lower slopes that are
-    optimised (Xu et al. 2021). It holds for the network that the weights define in exact arithmetic; everything is
-    computed in float64 and bounds are moved outwards by more than it rounds. It is a bound, and can be far below rho
-    for deep networks that were not trained to be certified.
+    optimised (Xu et al. 2021) and, in the end, for the points alone that a rival claims (Kotha et al. 2023). It holds
+    for the network that the weights define in exact arithmetic; everything is computed in float64 and bounds are moved
+    outwards by more than it rounds. It is a bound, and can be far below rho for deep networks that were not trained to
+    be certified.
 
     Args:
         forward_func: callable returning (N, K) logits, or (N,) / (N, 1): the logit of class 1. Made of affine layers,
@@ -54,13 +50,14 @@ def certified_distance(
         additional_forward_args: passed on after ``inputs``, as in Captum; taken as constants.
         norm: 1, 2 or inf.
         bounds: (min, max) of every feature: only adversarials within count, which certifies more; None is all of space.
-        effort: "fast" (fixed slopes), "medium" (slopes optimised for the scores) or "thorough" (also for every unit).
+        effort: "fast" (fixed slopes), "medium" (slopes optimised for the scores) or "thorough" (also for every unit,
+            then where each rival leads). Very deep networks end early with a small radius, in minutes a sample.
         internal_batch_size: at most that many rows of coefficients run at a time, by default 1024.
         show_progress: a progress bar over the samples.
 
     Returns:
         (N,) float64: no point nearer than this has another class. 0 where the class to leave is not predicted, or
-        nothing is certified at a millionth of the linearized distance; inf where none lies within the bounds.
+        nothing is certified at 1e-8 of the linearized distance; inf where none lies within the bounds.
 
     Raises:
         NotPiecewiseLinear: a `ValueError` that names an operation that is not known to be piecewise linear.
@@ -120,81 +117,8 @@ def _certify(
     if not len(search.gap):
         return math.inf
     search.run((0, 0), coarse=steps != (0, 0))
-    if steps != (0, 0):
+    if steps != (0, 0) and not search.is_content():
         search.run(steps)
+    if steps[1]:
+        search.visit(steps[1])
     return search.certified * (1 - 1e-9)
-
-
-class Search:
-    """The largest certified radius of one sample, over all its rivals; a class masked by -inf is none."""
-
-    def __init__(self, relaxation: Relaxation, label: int, rows: int) -> None:
-        self.relaxation, self.rows, self.certified = relaxation, rows, 0.0
-        scores = relaxation.values[relaxation.network.output]
-        gap = scores[0, label] - scores[0]
-        rivals = [j for j in range(len(gap)) if j != label and not math.isinf(gap[j])]
-        self.gap = gap[rivals] - ROUNDING * scores[scores.isfinite()].abs().max()
-        c = scores.new_zeros(len(rivals), *scores.shape)
-        c[:, 0, label] = 1
-        c[torch.arange(len(rivals)), 0, rivals] = -1
-        self.coefficients = c
-
-    def run(self, steps: tuple[int, int], *, coarse: bool = False) -> None:
-        """Distances between what is certified and what is not, until the two are close."""
-        close, most = 0.1 if coarse else _CLOSE, min(self.relaxation.ball.reach(), _FARTHEST)
-        good, bad = (0.0, float(self.gap.min())), (math.inf, -math.inf)  # distances and the least lead there
-        eps = first = min(self.certified * 1.2 if self.certified else self._linearized(), most)
-        for _ in range(_MOST):
-            radius, lead = self.radius(eps, steps)
-            self.certified = max(self.certified, radius)
-            if lead > 0 and eps >= most:
-                self.certified = math.inf if most < _FARTHEST else most
-                return
-            good, bad = ((eps, lead), bad) if lead > 0 else (good, (eps, lead))
-            if bad[0] - self.certified <= close * self.certified or bad[0] < _NEAREST * min(first, 1):
-                return
-            if math.isinf(bad[0]):
-                eps = min(eps * 2, most)
-                continue
-            chord = good[0] + (bad[0] - good[0]) * good[1] / (good[1] - bad[1])
-            least, width = self.certified, bad[0] - self.certified
-            eps = min(max(chord * (1 + close / 2), least + 0.1 * width), bad[0] - 0.1 * width)
-
-    def radius(self, eps: float, steps: tuple[int, int]) -> tuple[float, float]:
-        """A radius up to ``eps`` that the relaxation for ``eps`` certifies, and the least lead over a rival at ``eps``.
-
-        What holds in the ball holds in every smaller one.
-        """
-        relaxation = self.relaxation
-        relaxation.enclose(eps, steps[1], self.rows)
-        with torch.no_grad():
-            parts = [
-                relaxation.linear(relaxation.network.output, c, eps, steps[0])
-                for c in self.coefficients.split(self.rows)
-            ]
-        a, lost = (torch.cat(part) for part in zip(*parts, strict=True))
-        left = self.gap - lost
-
-        def lead(eps: float) -> float:
-            return float((left + relaxation.ball.least(a, eps)).nan_to_num(nan=-torch.inf).min())
-
-        if (at_eps := lead(eps)) > 0:
-            return eps, at_eps
-        low, high = 0.0, eps
-        if bool((left <= 0).any()):
-            return 0.0, at_eps
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (middle, high) if lead(middle) > 0 else (low, middle)
-        return low, at_eps
-
-    def _linearized(self) -> float:
-        """A quarter of about rho~: where to start."""
-        network, values = self.relaxation.network, self.relaxation.values
-        with torch.no_grad():
-            found = network.pull(
-                network.output, self.coefficients, lambda i, g: g * (values[network.nodes[i].parents[0]] > 0)
-            )
-            a = torch.cat([part.flatten(1) for part in found], 1)
-            slope = self.relaxation.ball.least(a, 1e-3).abs() / 1e-3
-        return float((self.gap / slope).nan_to_num(nan=torch.inf).min()) / 4

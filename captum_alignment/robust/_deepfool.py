@@ -19,6 +19,8 @@ from captum_alignment.robust._nearest_boundary import NearestBoundary, Samples, 
 _GROUP_FEATURES = 2**17
 #: With fewer features passes mostly cost by the call, not by the row: all that a step still asks then shares one.
 _SMALL_FEATURES = 1_000
+#: Rows that such a pass may take, also where the batch has fewer and nobody limits it.
+_ROWS = 128
 
 
 class DeepFool(UntargetedAttack):
@@ -28,7 +30,8 @@ class DeepFool(UntargetedAttack):
     model's bounds. The iterates are those of Foolbox's `L2DeepFoolAttack` and `LinfDeepFoolAttack` with the same
     arguments; the cost is not: one forward pass serves all rivals of a step (and others, over the samples that need
     more gradients, where they save backward passes), finished samples leave the batch, and a sample takes no backward
-    pass for rivals that cannot be nearest. No pass takes more rows than the batch.
+    pass for rivals that cannot be nearest. No pass takes more rows than the batch, or, where inputs have fewer
+    than 1,000 features and nobody limits the batch, than 128.
 
     A rival is skipped where it would be nearest only with a gradient more than twice as long as all that the sample has
     seen; or, while the gradient of the last step's rival comes back unchanged (the sample is still on one linear piece
@@ -90,7 +93,9 @@ class DeepFool(UntargetedAttack):
 
     def _move(self, model: Model, x: Tensor, labels: Tensor, index: Tensor) -> None:
         """Moves the samples ``index`` of ``x`` in place."""
-        most = len(index) if x[0].numel() < _SMALL_FEATURES else 1
+        most = 1
+        if x[0].numel() < _SMALL_FEATURES:
+            most = max(len(index), _ROWS if getattr(model, "roomy", True) else 1)
         samples: Samples | None = None
         for _ in range(self.steps):
             slopes, first = Slopes(model, x, index), samples is None

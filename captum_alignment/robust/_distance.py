@@ -111,7 +111,7 @@ def adversarial_distance(
         samples = for_autograd((tensors, classes, additional_forward_args, free))
         parts = list(batches(internal_batch_size, *samples))
         with tqdm(total=len(parts) * len(chosen), desc="attacks", disable=not show_progress) as bar:
-            search = Search(forward_func, chosen, norm, bounds, refine, bar)
+            search = Search(forward_func, chosen, norm, bounds, refine, internal_batch_size is None, bar)
             results = [search.run(*part) for part in parts]
     for name, message in search.errors.items():
         warnings.warn(f"attack {name!r} raised {message}; it counts as failed there", stacklevel=2)

@@ -49,6 +49,7 @@ class Search:
     norm: float
     bounds: Bounds
     refine: bool
+    roomy: bool
     bar: tqdm
     errors: dict[str, str] = field(default_factory=dict)
     _passes: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
@@ -66,7 +67,7 @@ class Search:
             scores = compute_scores(self.forward_func, x, args)
         labels = resolve_target(target, scores)
         whole = ScoresModel(self.forward_func, x, args, self.bounds, free)
-        whole.rounding = rounding(scores, labels)
+        whole.rounding, whole.roomy = rounding(scores, labels), self.roomy
         left = scores.argmax(1) != labels
         todo = (~left).nonzero().flatten()
         batch = _Batch(whole, labels, torch.where(left, 0.0, torch.inf).to(whole.packed.dtype))

@@ -18,7 +18,7 @@ from captum_alignment._optional import on_first_use
 
 if TYPE_CHECKING:
     from captum_alignment.study.cohort import StudyConfig, StudyResult, Verdict, make_config, run_study
-    from captum_alignment.study.compare import report
+    from captum_alignment.study.compare import figures, report
     from captum_alignment.study.evaluation import evaluate, read_records
     from captum_alignment.study.load import Features, LoadedModel, Logits, load_dataset, load_model
     from captum_alignment.study.roar import remove_and_retrain
@@ -31,6 +31,7 @@ __all__ = [
     "StudyResult",
     "Verdict",
     "evaluate",
+    "figures",
     "load_dataset",
     "load_model",
     "make_config",
@@ -45,7 +46,7 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "cohort": ["StudyConfig", "StudyResult", "Verdict", "make_config", "run_study"],
-        "compare": ["report"],
+        "compare": ["figures", "report"],
         "evaluation": ["evaluate", "read_records"],
         "load": ["Features", "LoadedModel", "Logits", "load_dataset", "load_model"],
         "roar": ["remove_and_retrain"],

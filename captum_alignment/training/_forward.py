@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 from captum_alignment._core._inputs import Tensors
-from captum_alignment._core._model import modules_behind
+from captum_alignment._core._model import modules_behind, plain_attention
 from captum_alignment._core._scores import compute_scores, run_scores
 
 _COMPILED = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
@@ -57,11 +56,11 @@ def kept_buffers(model: Any) -> Iterator[None]:
 
 @contextmanager
 def twice_differentiable(model: Any) -> Iterator[None]:
-    """Forward passes keep to what can be differentiated twice: the plain attention kernel, no cuDNN for recurrent
+    """Forward passes keep to what can be differentiated twice: plain attention kernels, no cuDNN for recurrent
     layers.
     """
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(plain_attention())
         if any(isinstance(module, nn.RNNBase) for module in modules_of(model)):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from captum_alignment._core import _piecewise
 from captum_alignment._core._piecewise import NotPiecewiseLinear
 from captum_alignment._core._piecewise_trace import trace
 
@@ -109,3 +110,9 @@ def test_a_function_whose_arguments_make_it_another(name):
     x = drawn(1, 2, 6, 6)
     with pytest.raises(NotPiecewiseLinear, match=name):
         trace(lambda x: REFUSED[name](x).reshape(1, -1), (x,))
+
+
+def test_a_device_without_float64_is_named(monkeypatch):
+    monkeypatch.setattr(_piecewise, "widest_dtype", lambda device: torch.float32)
+    with pytest.raises(NotPiecewiseLinear, match=r"inputs: are on cpu, which has no float64, .*; move the model"):
+        trace(nn.Linear(4, 3), (torch.rand(1, 4),))

@@ -1,10 +1,12 @@
 """The sketch finds the minimum that the loop over all classes finds."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torchvision.models.vision_transformer import VisionTransformer
 
 from captum_alignment import LinearizedRobustness, linear_analysis
 from captum_alignment._core import _nearest, _sketch
@@ -160,6 +162,41 @@ def test_fallbacks_where_an_operation_lacks_derivatives(function, most, loop):
     found, exact = linear_analysis(forward, x), loop(lambda: linear_analysis(forward, x))
     assert_same(found, exact)
     assert found.model_passes.max() < most
+
+
+def test_attention_has_no_derivative_forward_by_its_fast_kernels_and_is_sketched_all_the_same(loop):
+    torch.manual_seed(0)
+    net: Any = VisionTransformer(16, 8, 2, 2, 32, 64, num_classes=200).eval()
+    nn.init.normal_(net.heads.head.weight)
+    x, fast = torch.rand(3, 3, 16, 16), torch.backends.mha.get_fastpath_enabled()
+    found, exact = linear_analysis(net, x), loop(lambda: linear_analysis(net, x))
+    assert found.model_passes.max() < 60
+    assert torch.equal(found.rival, exact.rival)
+    torch.testing.assert_close(found.linearized_robustness, exact.linearized_robustness, rtol=1e-4, atol=1e-6)
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
+def test_memory_does_not_grow_with_samples_times_classes(monkeypatch):
+    k, n, sizes = 21_843, 6, []
+    monkeypatch.setattr(_nearest, "_SEARCH_SCORES", (2**16, 2**16))
+
+    class Search(_sketch.SketchSearch):
+        def _derivatives(self, samples, directions):
+            sizes.append(len(samples) * self.gap.shape[1])
+            return super()._derivatives(samples, directions)
+
+    monkeypatch.setattr(_nearest, "SketchSearch", Search)
+    net, x = nn.Linear(64, k).double(), torch.rand(n, 64, dtype=torch.float64)
+    found = linear_analysis(net, x)
+    assert max(sizes) <= 2**16 < n * k
+    with torch.no_grad():
+        scores, target = net(x), net(x).argmax(1)
+        gaps = (scores.gather(1, target.unsqueeze(1)) - scores).scatter(1, target.unsqueeze(1), math.inf)
+        ratios = gaps / torch.cdist(net.weight[target], net.weight)
+    torch.testing.assert_close(found.linearized_robustness, ratios.amin(1))
+    assert torch.equal(found.rival, ratios.argmin(1))
+    assert found.model_passes.double().mean() < 100
 
 
 def test_reproducible_through_generator():

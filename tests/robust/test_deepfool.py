@@ -61,6 +61,7 @@ def test_large_inputs_go_in_groups_to_the_same_points(norm, monkeypatch):
     net.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
     for features, group in ((1, 1), (6 * 7, 7)):
         monkeypatch.setattr("captum_alignment.robust._deepfool._GROUP_FEATURES", features)
+        monkeypatch.setattr("captum_alignment.robust._deepfool._ROWS", 1)
         torch.testing.assert_close(DeepFool(norm=norm).run(model, x, label), together, rtol=0, atol=1e-12)
         assert max(sizes) == group
         sizes.clear()
@@ -125,6 +126,7 @@ def test_nothing_mutated_and_per_sample_arguments_follow(monkeypatch):
     two, inputs, shift = TwoInputs(), two_inputs(), torch.randn(7, dtype=torch.float64)
     for features in (2**17, 1):  # all samples together, and each in a group of its own
         monkeypatch.setattr("captum_alignment.robust._deepfool._GROUP_FEATURES", features)
+        monkeypatch.setattr("captum_alignment.robust._deepfool._ROWS", 1)
         result = adversarial_distance(two, inputs, None, shift, attacks=DeepFool(), bounds=(-5, 5))
         assert not result.errors
         assert (two(*result.adversarials, shift).argmax(1) != two(*inputs, shift).argmax(1)).all()
@@ -159,6 +161,16 @@ def test_no_pass_has_more_rows_than_the_caller_s_batch(arguments):
     expected = adversarial_distance(net, x, None, attacks=DeepFool(), bounds=(-9, 9), refine=False)
     assert expected.distance.isfinite().all()
     torch.testing.assert_close(found.distance, expected.distance, rtol=1e-6, atol=0)
+
+
+def test_few_samples_share_passes():
+    net, x = mlp(k=12), torch.rand(3, 6, dtype=torch.float64)
+    sizes = []
+    net.register_forward_hook(lambda _module, args, _output: sizes.append(len(args[0])))
+    together = adversarial_distance(net, x, attacks=DeepFool(), bounds=(-9, 9), refine=False)
+    assert 3 < max(sizes) <= 3 * 9
+    apart = adversarial_distance(net, x, attacks=DeepFool(), bounds=(-9, 9), refine=False, internal_batch_size=3)
+    torch.testing.assert_close(together.distance, apart.distance, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("scores", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -25,7 +25,7 @@ def test_every_name_finds_adversarials_in_every_norm_that_it_claims(name, norm):
 
 
 def test_names_by_norm():
-    assert set(attack_names(1)) == {"fast", "thorough", "rival-search", "fab", "fmn", "ead"}
+    assert set(attack_names(1)) >= {"fast", "thorough", "rival-search", "fab", "fmn", "ead"}
     assert set(attack_names(2)) >= {"paper", "fast", "thorough", "gradient", "deepfool", "fab", "ddn", "carlini-wagner"}
     assert "ddn" not in attack_names(math.inf)
     assert set(attack_names()) == {*PORTFOLIOS, *ATTACKS}
@@ -71,7 +71,11 @@ def test_attacks_out_of_a_file(tmp_path):
     [
         ("dnn", 2, "attacks: got 'dnn', expected one of paper, fast, thorough, .*FILE.py:NAME, or your own"),
         ("ddn", math.inf, "attacks: 'ddn' exists in norm 2, got norm=inf; in that there are paper, fast"),
-        ("paper", 1, "attacks: 'paper' exists in norm 2 and inf, got norm=1; in that there are fast, thorough, rival"),
+        (
+            "paper",
+            1,
+            "attacks: 'paper' exists in norm 2 and inf, got norm=1; in that there are fast, .*, rival",
+        ),
         ([], 2, "attacks: got none"),
     ],
 )

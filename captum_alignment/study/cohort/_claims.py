@@ -18,9 +18,10 @@ from captum_alignment.study.cohort._judges import (
     more_linear_more_linked,
     nearer_than_gradient,
     rises,
+    too_few,
 )
 from captum_alignment.study.fit import STANDARD
-from captum_alignment.study.page import PERCENT, holm
+from captum_alignment.study.page import PERCENT, counted, holm
 
 Status = Literal["supported", "contradicted", "not distinguishable", "not testable"]
 
@@ -54,7 +55,7 @@ class _Claim:
 def verdicts(cohort: Cohort) -> list[Verdict]:
     """One `Verdict` per claim, in the order of the paper's figures. Only usable strengths take part."""
     found = int(cohort.usable.sum())
-    judged = [(claim, _judge(claim, cohort, found)) for claim in _CLAIMS]
+    judged = [(claim, _judge(claim, cohort, found)) for claim in CLAIMS]
     return [Verdict(claim.text, claim.figure, _status(j), j.evidence, cohort.training, j.p) for claim, j in judged]
 
 
@@ -88,7 +89,7 @@ def _status(judgement: Judgement) -> Status:
 
 def _judge(claim: _Claim, cohort: Cohort, found: int) -> Judgement:
     if found < claim.needs:
-        return Judgement(f"It needs at least {claim.needs} usable strengths, and there are {found}.")
+        return too_few(claim.needs, "usable strength", found)
     if claim.needs > 1 and len(cohort.seeds) < 2:
         return Judgement("It compares trainings, and there is one training seed; --seeds 3 trains three.")
     return claim.judge(cohort)
@@ -110,13 +111,13 @@ def basis(cohorts: Sequence[Cohort]) -> str:
         else "Claims that compare trainings have the seed as their unit: Student’s t"
     )
     return (
-        f"Verdicts come from {PERCENT} intervals, of the {first.n} common samples of {models} usable "
-        f"model{'s' if models != 1 else ''} ({trainings}). {compared}; those about samples within a model, a paired "
+        f"Verdicts come from {PERCENT} intervals, of the {counted(first.n, 'common sample')} of "
+        f"{counted(models, 'usable model')} ({trainings}). {compared}; those about samples within a model, a paired "
         "bootstrap over samples, to whose variance that over seeds is added."
     )
 
 
-_CLAIMS = (
+CLAIMS = (
     _Claim("The saliency maps of the most robust model fit their own image better", "Fig. 1", 2, maps_fit_their_image),
     _Claim("Regularization raises robustness", "Fig. 2, 3", 3, rises("strength", "distance", None, "median ρ")),
     _Claim("Alignment rises with robustness", "Fig. 2, 3", 3, rises("distance", "alignment", "median ρ", "median α")),

@@ -56,7 +56,7 @@ class StudyConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("dataset", self.dataset, DATASETS)
+        _check_choice("dataset", self.dataset, tuple(DATASETS))
         _check_choice("regularizer", self.regularizer, tuple(TRAININGS))
         _check_strengths(self.strengths)
         for name in ("train_size", "eval_size", "seeds"):
@@ -82,14 +82,13 @@ class StudyConfig(TrainingConfig):
 
 _LARGER_IMAGES = {"train_size": 10000, "learning_rate": 1e-3, "batch_size": 100}
 
-#: What differs from the defaults of `StudyConfig`, which are those of the digits.
-_DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
-    "digits": {},
-    "mnist": {"epochs": 5, **_LARGER_IMAGES},
-    "fashion-mnist": {"epochs": 10, **_LARGER_IMAGES},
-    "cifar10": {"epochs": 30, **_LARGER_IMAGES},
+#: What `load_data` takes: its name for readers, and what differs from the defaults of `StudyConfig`, the digits'.
+DATASETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits": ("scikit-learn’s digits", {}),
+    "mnist": ("MNIST", {"epochs": 5, **_LARGER_IMAGES}),
+    "fashion-mnist": ("Fashion-MNIST", {"epochs": 10, **_LARGER_IMAGES}),
+    "cifar10": ("CIFAR-10", {"epochs": 30, **_LARGER_IMAGES}),
 }
-DATASETS = tuple(_DATASET_DEFAULTS)
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The MNIST experiment of Etmann et al. 2019. Their lambda is B² = 10,000 times the per-sample one.
@@ -121,11 +120,11 @@ def make_config(*, preset: str | None = None, **options: Any) -> StudyConfig:
             raise ValueError(f"regularizer: got {options['regularizer']!r}, but the preset {preset} has its own")
         return StudyConfig(**{**PRESETS[preset], **options})
     dataset = options.get("dataset", StudyConfig.dataset)
-    _check_choice("dataset", dataset, DATASETS)
+    _check_choice("dataset", dataset, tuple(DATASETS))
     method = options.get("regularizer", StudyConfig.regularizer)
     _check_choice("regularizer", method, tuple(TRAININGS))
     strengths = TRAININGS[method].small if dataset == "digits" else TRAININGS[method].large
-    return StudyConfig(**{**_DATASET_DEFAULTS[dataset], "strengths": strengths, **options})
+    return StudyConfig(**{**DATASETS[dataset][1], "strengths": strengths, **options})
 
 
 def as_options(changed: Mapping[str, Any]) -> list[str]:

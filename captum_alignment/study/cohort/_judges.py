@@ -14,6 +14,7 @@ from captum_alignment.study.page import (
     between,
     bootstrap_medians,
     bootstrap_spearman,
+    counted,
     fixed,
     median,
     number,
@@ -30,6 +31,12 @@ class Judgement(NamedTuple):
     evidence: str
     p: float | None = None
     holds: bool = True
+
+
+def too_few(least: int, what: str, found: int, which: str = "") -> Judgement:
+    """Not testable with so few of ``what``, ``which`` being what else they must be."""
+    there = f"there {'is' if found == 1 else 'are'} {found or 'none'}"
+    return Judgement(f"It needs at least {counted(least, what)}{which}, and {there}.")
 
 
 #: A median ratio in this range is called close, a rank correlation from this value on high.
@@ -93,7 +100,7 @@ def nearer_than_gradient(cohort: Cohort) -> Judgement:
     if "gradient" not in cohort.attacks or not others:
         return Judgement("It needs the gradient attack and at least one other.")
     if cohort.n < _SAMPLES:
-        return Judgement(f"It needs at least {_SAMPLES} samples, and there are {cohort.n}.")
+        return too_few(_SAMPLES, "sample", cohort.n)
     ratios = {name: _median_ratio(cohort, f"distance_{name}", "distance_gradient") for name in others}
     parts = [f"{name} {fixed(ratio.value, 3)} {between(*ratio.bounds, 3)}" for name, ratio in ratios.items()]
     evidence = f"Median of the distance over that of the gradient attack on the same sample: {', '.join(parts)}."
@@ -106,7 +113,7 @@ def nearer_than_gradient(cohort: Cohort) -> Judgement:
 
 def linearized_is_close(cohort: Cohort) -> Judgement:
     if cohort.n < _SAMPLES:
-        return Judgement(f"It needs at least {_SAMPLES} samples, and there are {cohort.n}.")
+        return too_few(_SAMPLES, "sample", cohort.n)
     ratio = _median_ratio(cohort, "linearized_robustness", "distance")
     close = CLOSE[0] <= ratio.value <= CLOSE[1]
     # Inside it must be far from both limits, outside from the nearer one.
@@ -125,7 +132,7 @@ def correlated(name: str, symbols: str, threshold: float) -> Callable[[Cohort], 
         kept = cohort.finite(*pair)[cohort.usable].all(axis=(0, 1))
         pairs = int(kept.sum())
         if pairs < _PAIRS:
-            return Judgement(f"{pairs} of {cohort.n} samples are finite in all models, and it needs {_PAIRS}.")
+            return too_few(_PAIRS, "sample", pairs, " finite in all models")
         a, b = (cohort.values[quantity][..., kept] for quantity in pair)
         per_model = spearman(a, b)[cohort.usable]
         replicates = bootstrap_spearman(a, b, resample(pairs, len(cohort.indices)))[:, cohort.usable]
@@ -150,7 +157,7 @@ def more_linear_more_linked(cohort: Cohort) -> Judgement:
     kept = cohort.finite(*pair, "deviation")[cohort.usable].all(axis=(0, 1))
     samples = int(kept.sum())
     if samples < _PAIRS:
-        return Judgement(f"Fewer than {_PAIRS} samples are finite in all models.")
+        return too_few(_PAIRS, "sample", samples, " finite in all models")
     a, b, deviation = (cohort.values[name][cohort.usable][..., kept] for name in (*pair, "deviation"))
     deviations, correlations = median(deviation).T, spearman(a, b).T
     slope = over_trainings(_slopes(-deviations, correlations))

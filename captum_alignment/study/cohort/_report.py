@@ -10,7 +10,7 @@ import pandas as pd
 
 from captum_alignment.study.cohort._claims import Verdict
 from captum_alignment.study.cohort._cohort import Cohort
-from captum_alignment.study.cohort._config import PRESETS, StudyConfig, as_options, make_config
+from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, as_options, make_config
 from captum_alignment.study.cohort._figures import alignment_figure, far_sentence, strengths_figure
 from captum_alignment.study.compare import TIMES_CHANCE, USABLE, coordinates, page_of_runs
 from captum_alignment.study.evaluation import Run, title
@@ -18,12 +18,6 @@ from captum_alignment.study.fit import STANDARD, TRAININGS
 from captum_alignment.study.page import PERCENT, Column, Picture, Table, percent, picture, setting, write_page
 from captum_alignment.study.store import whole_file
 
-_DATASET_NAMES = {
-    "digits": "scikit-learn’s digits",
-    "mnist": "MNIST",
-    "fashion-mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-}
 _LEVELS = {
     **{name: title(name) for name in ("distance", "linearized_robustness", "alignment", "null")},
     TIMES_CHANCE: "α / chance",
@@ -61,7 +55,7 @@ def write_study_report(
         "study.html.jinja",
         **page,
         name=path.resolve().parent.name,
-        dataset=_DATASET_NAMES[config.dataset],
+        dataset=DATASETS[config.dataset][0],
         seeds=config.seeds,
         train_size=train_size,
         trainings={cohort.training: TRAININGS[cohort.training] for cohort in cohorts},

@@ -151,11 +151,11 @@ def attribution_figure(runs: Sequence[Run]) -> Figure:
                 axes.hlines(rows, own[f"{metric}_low"], own[f"{metric}_high"], color=color, lw=1.2)
                 points = axes.plot(own[metric], rows, "o", color=color, ms=4)
                 lines += points if axes is panels[0] else []
-            axes.set_title(METRICS[metric])
+            axes.set_title(METRICS[metric], fontsize=8)
+            axes.tick_params(axis="y", length=0, labelcolor=INK)
             axes.axvline(0, color="#a8a8a8", lw=0.8, zorder=0)
         panels[0].set_yticks(range(len(methods)), labels(methods))
         panels[0].set_ylim(len(methods) - 0.5, -0.5)
-        panels[0].tick_params(axis="y", length=0, labelcolor=INK)
         if len(runs) > 1:
             figure.legend(lines, labels([run.name for run in runs]), loc="outside lower center", ncols=3)
     return figure

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from captum_alignment.study.evaluation import Run
-from captum_alignment.study.page import percent, setting
+from captum_alignment.study.page import counted, percent, setting
 
 #: Errors of a run, and values of a list, that are shown.
 SHOWN = 20
@@ -79,7 +79,7 @@ def facts(runs: Sequence[Run]) -> str:
     sizes = sorted({len(run.records) for run in runs})
     samples = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     parts = [
-        f"{len(runs)} run{'s' if len(runs) != 1 else ''}",
+        counted(len(runs), "run"),
         "data: " + ", ".join(_groups(runs, dataset)),
         f"{samples} sample{'s' if sizes[-1] != 1 else ''}" + (" each" if len(runs) > 1 else ""),
         "norm: " + ", ".join(_groups(runs, lambda run: run.norm or "not said")),

@@ -127,5 +127,5 @@ def class_table(run: Run, number: int) -> Table:
 def side_by_side(id: str, label: str, names: Sequence[str], frame: pd.DataFrame, marked: frozenset[int]) -> Table:
     """A column per run; the rows that differ are marked."""
     runs = [Column(str(number), name, str, name) for number, name in enumerate(names)]
-    differs = [Column(DIFFERS, "", str)] if len(names) > 1 else []
+    differs = [Column(DIFFERS, "≠", str)] if len(names) > 1 else []
     return Table(id, label, frame, (Column("name", "name", str), *runs, *differs), marked)

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from captum_alignment.study.evaluation._columns import COLUMNS, VERSION, column, place
 from captum_alignment.study.evaluation._run import Run
-from captum_alignment.study.store import read_arrays, read_manifest, whole_file
+from captum_alignment.study.evaluation._sealed import is_intact, sealed_writer
+from captum_alignment.study.store import read_arrays, read_manifest
 
 KIND = "evaluation"
 _META = b"captum_alignment"
@@ -57,8 +58,8 @@ def write_table(path: Path, frame: pd.DataFrame, **about: Any) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     metadata = {**(table.schema.metadata or {}), _META: json.dumps({"columns": VERSION, **about}).encode()}
     schema = pa.schema([column(field.name) or field for field in table.schema], metadata)
-    with whole_file(path) as temporary:
-        pq.write_table(table.cast(schema), temporary, write_page_checksum=True)
+    with sealed_writer(path, schema) as writer:
+        writer.write_table(table.cast(schema))
 
 
 def table_about(path: Path) -> dict[str, Any]:
@@ -79,14 +80,14 @@ def _is_current(path: Path) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether all of a table can be read, and is what was written."""
+    """Whether a table is what was written; one of earlier columns, which had no checksum, whether it is a table."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as table:
-            for batch in table.iter_batches():
-                batch.to_pandas()
+        intact = is_intact(path)
+        if intact is None:
+            pq.read_schema(path)
     except Exception:  # Arrow has many ways to say that a file is damaged
         return False
-    return True
+    return table_about(path).get("columns") != VERSION if intact is None else intact
 
 
 def merge_parts(folder: Path, count: int) -> None:
@@ -96,10 +97,7 @@ def merge_parts(folder: Path, count: int) -> None:
     schema = max(map(pq.read_schema, parts), key=len)
     for part in parts:
         schema = pa.unify_schemas([schema, pq.read_schema(part)])
-    with (
-        whole_file(records_file(folder)) as temporary,
-        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
-    ):
+    with sealed_writer(records_file(folder), schema) as writer:
         for start in range(0, count, _GROUP):
             group = [ds.dataset(part, schema=schema).to_table() for part in parts[start : start + _GROUP]]
             writer.write_table(pa.concat_tables(group))

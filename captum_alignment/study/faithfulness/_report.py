@@ -15,6 +15,7 @@ from captum_alignment.study.page import (
     Column,
     Table,
     between,
+    counted,
     fixed,
     percent,
     picture,
@@ -45,7 +46,7 @@ def verdict(table: pd.DataFrame) -> str:
     usable = table[table["usable"]]
     n = len(usable)
     if n < 4:
-        return f"{n} usable networks are too few for a correlation."
+        return f"{counted(n, 'usable network')} {'is' if n == 1 else 'are'} too few for a correlation."
     robustness, faithfulness = usable["distance"], -usable["area"]
     r = float(spearman(robustness, faithfulness))
     if np.isnan(r):

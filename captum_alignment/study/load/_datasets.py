@@ -97,7 +97,7 @@ def _open(spec: str, root: Path | None, split: str, download: bool) -> tuple[Any
         raise ValueError(
             f"--data: got {spec!r}, expected {', '.join(FORMS)}{did_you_mean(spec.lower(), plain.values())}"
         )
-    return _own(spec), False
+    return _from_factory(spec), False
 
 
 def _digits(_argument: str, _root: Path | None, split: str, _download: bool) -> Arrays:
@@ -181,7 +181,7 @@ def _hugging_face(name: str, _root: Path | None, split: str, download: bool) -> 
     return as_dataset(open_hugging_face(name.strip(), split, download=download))
 
 
-def _own(spec: str) -> Any:
+def _from_factory(spec: str) -> Any:
     factory = parse_factory(spec, "--data")
     made: Any = call_factory(factory, "--data", ready=(Dataset, Sized))
     label = f"--data: {factory.name}() of {factory.source} returned an object of type {type(made).__name__}"

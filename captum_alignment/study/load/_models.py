@@ -79,7 +79,7 @@ def load_model(
         else:
             if not colon:
                 raise ValueError(f"--model: got {spec!r}, expected {_FORMS}{_perhaps_torchvision(spec)}")
-            loaded, file = _own(spec, num_classes), weights
+            loaded, file = _from_factory(spec, num_classes), weights
     module = loaded.module.to(device).eval()
     if file is not None:
         load_weights(module, file)
@@ -93,7 +93,7 @@ def load_model(
     return replace(loaded, module=module, mean=mean, std=std)
 
 
-def _own(spec: str, num_classes: int | None) -> LoadedModel:
+def _from_factory(spec: str, num_classes: int | None) -> LoadedModel:
     factory = parse_factory(spec, "--model")
     if num_classes is not None:
         raise ValueError(

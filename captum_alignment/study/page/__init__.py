@@ -34,7 +34,7 @@ from captum_alignment.study.page._style import (
     run_style,
 )
 from captum_alignment.study.page._tables import Column, Table, count, percent, points
-from captum_alignment.study.page._text import between, class_name, fixed, number, p_value, setting
+from captum_alignment.study.page._text import between, class_name, counted, fixed, number, p_value, setting
 
 __all__ = [
     "BLUE",
@@ -57,6 +57,7 @@ __all__ = [
     "bootstrap_spearman",
     "class_name",
     "count",
+    "counted",
     "fixed",
     "gallery_figure",
     "holm",

@@ -1,5 +1,6 @@
 """The gallery: what a network looks at, and what changes its mind."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,9 @@ def gallery_figure(
         height = (0.98 + 0.1 * lines) * len(rows) + 0.2 + 0.1 * lines
         figure = Figure(figsize=(0.925 * (4 + len(more)), height))
         bottom = (0.1 + 0.1 * lines) / height
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=bottom, top=1 - 0.25 / height, hspace=0.13 + 0.12 * lines)
+        titles = [_lines(name) for name in more]
+        top = 1 - (0.25 + 0.12 * any("\n" in title for title in titles)) / height
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=bottom, top=top, hspace=0.13 + 0.12 * lines)
         panels = figure.subplots(len(rows), 4 + len(more), squeeze=False)
         for g, row in enumerate(captions):
             show_image(panels[g, 0], maps["image"][g])
@@ -52,9 +55,15 @@ def gallery_figure(
             for axes, caption in zip(panels[g], row, strict=False):
                 axes.set_xlabel(caption, fontsize=7, labelpad=2, color=MUTED)
         first = "image" if np.ndim(maps["image"]) > _PICTURE else "input"
-        for axes, title in zip(panels[0], (first, *_TITLES, *(plain(name, 13) for name in more)), strict=True):
+        for axes, title in zip(panels[0], (first, *_TITLES, *titles), strict=True):
             axes.set_title(title, loc="center", fontsize=8, color=INK)
     return figure
+
+
+def _lines(name: str) -> str:
+    """A name as wide as an image, on at most two lines."""
+    first, *rest = textwrap.wrap(name, _WIDE - 5) or [""]
+    return "\n".join(plain(line, _WIDE - 5) for line in (first, " ".join(rest)) if line)
 
 
 def _captions(record: dict[Any, Any], classes: Sequence[str] | None) -> list[str]:

@@ -22,6 +22,11 @@ def p_value(value: Any) -> str:
     return "< 0.001" if value < 0.001 else fixed(value, 3)
 
 
+def counted(n: int, what: str) -> str:
+    """How many of ``what``, which is said in the plural unless it is one."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def between(low: Any, high: Any, digits: int = 2, *, sign: bool = False) -> str:
     """An interval in brackets."""
     return f"({fixed(low, digits, sign=sign)} to {fixed(high, digits, sign=sign)})"

@@ -63,8 +63,8 @@ def remove_and_retrain(
         train, test: data sets of (image, label), as for `evaluate`.
         out: folder: new, empty, or of this study.
         methods: names of built-in ones (random, sobel, saliency, smoothgrad, input-x-gradient, integrated-gradients,
-            binarized-saliency), or a mapping of names to such names, to Captum attributions, or to functions of images
-            and predicted classes that return maps shaped like the images; per pixel, (N, 1, H, W) will do.
+            gradcam, binarized-saliency), or a mapping of names to such names, to Captum attributions, or to functions
+            of images and predicted classes that return maps shaped like the images; per pixel, (N, 1, H, W) will do.
         fractions: of the features, strictly between 0 and 1.
         modes: "roar" replaces the top fraction, "kar" keeps it and replaces the rest.
         seeds: of initialisation, order of samples, and ties.

@@ -12,6 +12,7 @@ import pytest
 
 from captum_alignment.study.cli import main
 from captum_alignment.study.cohort import _train
+from captum_alignment.study.cohort._claims import CLAIMS
 from captum_alignment.study.compare import runs_in, summarise_runs
 from captum_alignment.study.evaluation import _records, _work
 from tests.study.conftest import TINY
@@ -57,7 +58,7 @@ def test_records_summary_and_report_agree(tiny_study):
     assert f"{medians.iloc[0]:#.3g}" in html
     assert "&lt;b&gt;tiny &amp; small" in html
     assert "<b>" not in html
-    assert html.count('class="chip ') == html.count('class="ref"') == 11
+    assert html.count('class="chip ') == html.count('class="ref"') == len(CLAIMS)
     assert table(html, "summary")["run"].tolist() == summary["run"].tolist()
     assert "http" not in html.replace("http-equiv", "")
     assert len(html) < 5e6
@@ -72,7 +73,7 @@ def test_a_finished_study_repeats_nothing_but_its_summary(tiny_study, monkeypatc
     assert study(tiny_study) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert lines[-1] == str(tiny_study / "report.html")
-    assert sum(line.startswith("- ") for line in lines) == 11
+    assert sum(line.startswith("- ") for line in lines) == len(CLAIMS)
     assert any("accuracy" in line and "ρ" in line for line in lines)
 
 

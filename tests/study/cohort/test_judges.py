@@ -8,6 +8,7 @@ from captum_alignment.study.cohort._judges import (
     linearized_is_close,
     more_linear_more_linked,
     nearer_than_gradient,
+    too_few,
 )
 from tests.study.runs import cohort_of, make_records
 
@@ -50,3 +51,13 @@ def test_the_link_is_the_loop_over_trainings():
     assert f"against linearity is {np.mean(slopes):+.2f} ({low:+.2f} to {high:+.2f})" in judgement.evidence
     assert _status(judgement) == ("supported" if low > 0 else "not distinguishable")
     assert "29 of 30 samples" in judgement.evidence
+
+
+def test_what_is_too_few_is_said_in_the_right_number():
+    assert too_few(3, "usable strength", 1).evidence == "It needs at least 3 usable strengths, and there is 1."
+    assert too_few(1, "usable strength", 0).evidence == "It needs at least 1 usable strength, and there are none."
+    assert (
+        too_few(5, "sample", 2, " finite in all").evidence
+        == "It needs at least 5 samples finite in all, and there are 2."
+    )
+    assert too_few(1, "sample", 0).p is None

@@ -5,7 +5,7 @@ import pytest
 from captum_alignment.study.cli._main import _parser
 from captum_alignment.study.cli._options import chosen, some
 from captum_alignment.study.cohort import StudyConfig, Verdict, make_config
-from captum_alignment.study.cohort._claims import basis, verdicts
+from captum_alignment.study.cohort._claims import CLAIMS, basis, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._report import drawn_groups, reproduce, write_study_report
 from captum_alignment.study.compare import summarise_runs
@@ -23,7 +23,9 @@ def render(folder, records, **options) -> str:
     write_study_report(
         folder / "report.html", configs, runs, summarise_runs(runs), cohorts, found, basis(cohorts), 1297
     )
-    return (folder / "report.html").read_text("utf-8")
+    html = (folder / "report.html").read_text("utf-8")
+    assert ("<pre><code>captum-alignment study" in html) == (f" --out {folder}</code>" in html)
+    return html
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +67,8 @@ def test_claims_of_a_single_training_name_their_figure_and_evidence(page):
 def test_several_trainings_are_compared_claim_by_claim(tmp_path):
     html = render(tmp_path, TWO, seeds=2)
     body = html.partition('<table id="verdicts">')[2].partition("</table>")[0]
-    assert body.count("<tr>") == 1 + 11 + 1
-    assert body.count('class="chip ') == 2 * 11 + 1
+    assert body.count("<tr>") == 1 + len(CLAIMS) + 1
+    assert body.count('class="chip ') == 2 * len(CLAIMS) + 1
     assert table(html, "levels")["training"].tolist() == ["lipschitz"] * 4 + ["pgd-l2"] * 3
     assert len(table(html, "summary")) == 8 + 4
     assert "standard-0_seed-0" not in html

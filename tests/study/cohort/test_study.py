@@ -3,6 +3,7 @@ import pytest
 
 from captum_alignment.study.cli import main
 from captum_alignment.study.cohort import _train, make_config, run_study
+from captum_alignment.study.cohort._claims import CLAIMS
 from captum_alignment.study.compare import report
 from tests.study.pages import table
 
@@ -33,7 +34,7 @@ def test_networks_that_trainings_share_are_trained_once(finished):
 def test_the_report_compares_the_trainings(finished):
     out, _ = finished
     html = (out / "report.html").read_text("utf-8")
-    assert html.count('class="chip ') == 2 * 2 * 11
+    assert html.count('class="chip ') == 2 * 2 * len(CLAIMS)
     assert table(html, "levels").groupby("training").size().to_dict() == {"distillation": 5, "jacobian": 5}
     assert "--regularizer jacobian distillation" in html
 

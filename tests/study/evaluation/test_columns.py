@@ -16,6 +16,7 @@ def documented() -> list[str]:
 
 def test_the_table_of_the_docs_is_the_schema():
     page = (ROOT / "docs" / "evaluate.md").read_text("utf-8")
+    assert [row for row in documented() if row not in page] == []
     assert "\n".join(documented()) in page
     assert f"Version {VERSION} of the columns" in page
 

@@ -54,7 +54,14 @@ def swapped(path):
     pd.DataFrame({"a": [1]}).to_parquet(path)
 
 
-DAMAGES = (truncate, flip, scribble, empty)
+def flip_in_the_footer(path):
+    """One bit of what is said about a column, which Parquet's own checksums leave out."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"alignment") if path.suffix == ".parquet" else 120] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = (truncate, flip, flip_in_the_footer, scribble, empty)
 FILES = ("parts/part-00001.parquet", "records.parquet", "gallery.npz")
 
 

@@ -35,7 +35,7 @@ def test_a_group_is_explained_once_however_many_parts_ask_and_the_callers_draws_
         return torch.rand_like(images)
 
     plan = make_plan(network(), Images(12), EvaluationConfig(attributions={"noise": noise}))
-    maps = GroupMaps(plan, BatchSize(12, 72, plan.like.device))
+    maps = GroupMaps(plan, BatchSize(12, plan.model, plan.like))
     group = {index: Explained(X[index], X[index], 0) for index in range(12)}
     state = torch.random.get_rng_state()
     first, again = maps.of(group)["noise"], maps.of(group)["noise"]

@@ -11,7 +11,10 @@ from torchvision import datasets
 
 from captum_alignment.study import load_dataset
 from captum_alignment.study.load import Samples, load_data
+from captum_alignment.study.load._datasets import SOURCES
+from captum_alignment.study.load._splits import TORCHVISION
 from tests.study.load.test_given import Rows
+from tests.test_examples import ROOT
 
 OWN = """
 import torch
@@ -106,7 +109,18 @@ def test_imagenet(tmp_path):
     assert load_dataset("imagenet", root=tmp_path, split="train").ids == ["n01/b.JPEG", "n02/b.JPEG"]
 
 
-@pytest.mark.parametrize("name", ["mnist", "FashionMNIST", "fashion-mnist", "fashion_mnist", "cifar10", "cifar100"])
+def test_texts_name_every_source():
+    page = (ROOT / "docs" / "evaluate.md").read_text("utf-8")
+    for name, source in SOURCES.items():
+        form = f"{name}:{source.argument}" if source.argument else name
+        assert f"`{form}`" in page
+        assert f"``{form}``" in (load_dataset.__doc__ or "")
+
+
+FREE = [name for name in TORCHVISION if name != "imagenet"]
+
+
+@pytest.mark.parametrize("name", [*FREE, "FashionMNIST", "fashion_mnist"])
 def test_absent_data_say_what_was_expected_where(name, tmp_path):
     with pytest.raises(ValueError, match=r"--data-root: missing, expected .*--download"):
         load_dataset(name)
