@@ -59,10 +59,10 @@ def adversarial_distance(
         additional_forward_args: passed on after ``inputs``, as in Captum.
         attacks: one, a sequence or {name: attack} of: a name out of `attack_names`, ``FILE.py:NAME``, a Foolbox attack,
             or a callable (model, x, y) -> x_adv. "fast" and "thorough" are `RivalSearch` with fewer or more rivals and
-            starts (in l_1 also FMN); "thorough" also runs a decision-based attack where there is no gradient to follow.
-            "paper" is the gradient attack, DeepFool and Carlini-Wagner with the paper's settings (in l_inf
-            sign-gradient search, DeepFool, FMN and random-start PGD). A FixedEpsilonAttack is minimised over epsilon,
-            per sample.
+            starts (in l_1 also FMN; there "fast" was a quarter too far in the median on a certified network);
+            "thorough" also runs a decision-based attack where there is no gradient to follow. "paper" is the gradient
+            attack, DeepFool and Carlini-Wagner with the paper's settings (in l_inf sign-gradient search, DeepFool, FMN
+            and random-start PGD). A FixedEpsilonAttack is minimised over epsilon, per sample.
         norm: 1, 2 or inf; distances are measured in it, whatever the attacks minimise.
         bounds: (min, max) of every feature.
         feature_mask: boolean, or 0 and 1, like ``inputs`` or broadcasting to them: which features may change. None is

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ NET = nn.Linear(2, 3)
 
 class Holder:
     def __init__(self, net):
-        self.nets = {"a": [net]}
+        self.nets: dict[str, list[Any]] = {"a": [net]}
 
     def scores(self, x):
         return self.nets["a"][0](x)
@@ -44,7 +45,7 @@ def test_a_module_is_found_behind_every_callable_that_runs_it(forward_func):
 
 def test_nothing_stands_behind_a_formula_and_what_holds_itself_ends():
     loop = Holder(NET)
-    loop.nets["a"].append(loop)
+    loop.nets["a"].append(loop)  # pyright: ignore[reportArgumentType]
     assert modules_behind(torch.sin) == []
     assert modules_behind(lambda x: x + 1) == []
     assert modules_behind(loop) == [NET]

@@ -58,7 +58,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from captum_alignment.study.load import as_device, load_dataset, load_model
     from captum_alignment.study.store import processes
 
-    config = EvaluationConfig(**chosen(EvaluationConfig, given))
+    options = chosen(EvaluationConfig, given)
+    config = EvaluationConfig(**options)  # complains before anything is loaded
     epsilons = _epsilons(given)
     checked(epsilons, {"norm": f"{config.norm:g}", "bounds": config.bounds})
     model = load_model(
@@ -76,7 +77,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             show_progress=True,
             about=about,
             read=False,
-            **chosen(EvaluationConfig, given),
+            **options,
         )
         if group.rank == 0:
             run = read_run(arguments.out)

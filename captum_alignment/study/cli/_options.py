@@ -92,7 +92,9 @@ def _listed(value: Any) -> Iterable[Any]:
 def _count(annotation: Any) -> int | str | None:
     """How many values an option has: as many as a tuple, "+" for one of any length."""
     kinds = get_args(annotation) if getattr(annotation, "__origin__", None) is tuple else ()
-    return None if not kinds else "+" if Ellipsis in kinds else len(kinds)
+    if not kinds:
+        return None
+    return "+" if Ellipsis in kinds else len(kinds)
 
 
 def _reader(annotation: Any, none: str | None) -> Callable[[str], Any]:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from captum_alignment.study.cohort._config import DATASETS, PRESETS, StudyConfig, make_config
     from captum_alignment.study.cohort._evaluate import evaluate_members
     from captum_alignment.study.cohort._members import Member, make_members
-    from captum_alignment.study.cohort._study import StudyResult, read_study, run_study
+    from captum_alignment.study.cohort._report import StudyResult
+    from captum_alignment.study.cohort._study import read_study, run_study
     from captum_alignment.study.cohort._train import load_network, train_members
 
 __all__ = [
@@ -40,7 +41,8 @@ __getattr__, __dir__ = on_first_use(
         "_config": ["DATASETS", "PRESETS", "StudyConfig", "make_config"],
         "_evaluate": ["evaluate_members"],
         "_members": ["Member", "make_members"],
-        "_study": ["StudyResult", "read_study", "run_study"],
+        "_report": ["StudyResult"],
+        "_study": ["read_study", "run_study"],
         "_train": ["load_network", "train_members"],
     },
 )

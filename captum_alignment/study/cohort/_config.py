@@ -135,10 +135,12 @@ def as_options(changed: Mapping[str, Any]) -> list[str]:
         words.append(f"--{name.replace('_', '-')}")
         if value is not True:
             values = value if isinstance(value, list) else [value]
-            words += [
-                about["none"] if one is None else f"{one:g}" if isinstance(one, float) else str(one) for one in values
-            ]
+            words += [about["none"] if one is None else _word(one) for one in values]
     return words
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,33 @@ _STRENGTHS = (
 )
 
 
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Attributes:
+        records: a row per network and sample, its coordinates (training, strength, training_seed) before its numbers.
+        summary: a row per network: medians over its samples, each with its interval.
+        verdicts: of every claim, training by training. basis: what they rest on. report: its path.
+    """
+
+    records: pd.DataFrame
+    summary: pd.DataFrame
+    verdicts: list[Verdict]
+    basis: str
+    report: Path
+
+
 def write_study_report(
-    path: Path,
+    result: StudyResult,
     configs: Sequence[StudyConfig],
     runs: Sequence[Run],
-    summary: pd.DataFrame,
     cohorts: Sequence[Cohort],
-    verdicts: Sequence[Verdict],
-    basis: str,
     train_size: int,
 ) -> None:
-    """Write the report of the study of ``runs`` to ``path``, and its figures beside it; every text is escaped."""
-    config, page = configs[0], page_of_runs(runs, summary, drawn_groups(runs, cohorts))
+    """Write ``result.report``, of the study of ``runs``, and its figures beside it; every text is escaped."""
+    config, path = configs[0], result.report
+    page = page_of_runs(runs, result.summary, drawn_groups(runs, cohorts))
     pictures = {
         "alignment": picture(alignment_figure(cohorts), _ALIGNMENT + far_sentence(cohorts)),
         "strengths": picture(strengths_figure(cohorts), _STRENGTHS),
@@ -59,9 +75,9 @@ def write_study_report(
         seeds=config.seeds,
         train_size=train_size,
         trainings={cohort.training: TRAININGS[cohort.training] for cohort in cohorts},
-        claims=_by_claim(verdicts),
-        tally=_tally(verdicts),
-        basis=basis,
+        claims=_by_claim(result.verdicts),
+        tally=_tally(result.verdicts),
+        basis=result.basis,
         levels=_levels_table(cohorts),
         usable_share=USABLE,
         study_pictures=pictures,

@@ -6,15 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from torch import nn
 
-from captum_alignment.study.cohort._claims import Verdict, basis, corrected, verdicts
+from captum_alignment.study.cohort._claims import basis, corrected, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._config import StudyConfig
 from captum_alignment.study.cohort._evaluate import evaluate_members, join_records
 from captum_alignment.study.cohort._members import Member, make_members
-from captum_alignment.study.cohort._report import write_study_report
+from captum_alignment.study.cohort._report import StudyResult, write_study_report
 from captum_alignment.study.cohort._train import train_members
 from captum_alignment.study.compare import summarise_runs
 from captum_alignment.study.evaluation import write_table
@@ -35,23 +34,6 @@ class Study:
 
 #: What the manifest of a study's folder calls it.
 STUDY = "study"
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What a study found.
-
-    Attributes:
-        records: a row per network and sample, its coordinates (training, strength, training_seed) before its numbers.
-        summary: a row per network: medians over its samples, each with its interval.
-        verdicts: of every claim, training by training. basis: what they rest on. report: its path.
-    """
-
-    records: pd.DataFrame
-    summary: pd.DataFrame
-    verdicts: list[Verdict]
-    basis: str
-    report: Path
 
 
 def run_study(
@@ -79,27 +61,22 @@ def run_study(
         ValueError, FileNotFoundError: a folder that holds something else, data that are not there, a device that is
             not available, a training that diverged, configurations that differ in anything else.
     """
-    configs, folder, target = (
-        [config] if isinstance(config, StudyConfig) else list(config),
-        Path(out),
-        as_device(device),
-    )
+    configs, folder, target = _listed(config), Path(out), as_device(device)
     common, trainings = _common(configs), {one.regularizer: one.strengths for one in configs}
-    first = configs[0]
+    first = configs[0]  # all say the same of the samples and of training
     data = _samples(first, data_root, download)
     make, members = _factory(data), make_members(trainings, first.training_seeds)
     open_folder(folder, STUDY, {"trainings": {name: list(found) for name, found in trainings.items()}, **common})
     train_members(members, make, data.train, first, folder, device=target)
     about = {"dataset": first.dataset, "classes": list(data.classes)}
     runs = evaluate_members(members, make, data.held_out, folder, attacks=first.attacks, device=target, about=about)
-    records, summary = join_records(runs), summarise_runs(runs)
-    write_table(folder / "records.parquet", records)
-    write_text(folder / "summary.csv", summary.to_csv(index=False))
     cohorts = make_cohorts(runs, list(trainings))
-    found, on = corrected([verdict for cohort in cohorts for verdict in verdicts(cohort)]), basis(cohorts)
-    report = folder / "report.html"
-    write_study_report(report, configs, runs, summary, cohorts, found, on, len(data.train))
-    return StudyResult(records, summary, found, on, report)
+    judged = corrected([verdict for cohort in cohorts for verdict in verdicts(cohort)])
+    result = StudyResult(join_records(runs), summarise_runs(runs), judged, basis(cohorts), folder / "report.html")
+    write_table(folder / "records.parquet", result.records)
+    write_text(folder / "summary.csv", result.summary.to_csv(index=False))
+    write_study_report(result, configs, runs, cohorts, len(data.train))
+    return result
 
 
 def read_study(folder: str | Path, *, data_root: str | Path | None = None, download: bool = False) -> Study:
@@ -114,6 +91,10 @@ def read_study(folder: str | Path, *, data_root: str | Path | None = None, downl
     config = StudyConfig(regularizer=name, strengths=strengths, **{**said, "attacks": tuple(said["attacks"])})
     data = _samples(config, data_root, download)
     return Study(config, data, _factory(data), make_members(trainings, config.training_seeds))
+
+
+def _listed(config: StudyConfig | Sequence[StudyConfig]) -> list[StudyConfig]:
+    return [config] if isinstance(config, StudyConfig) else list(config)
 
 
 def _samples(config: StudyConfig, data_root: str | Path | None, download: bool) -> Data:

@@ -10,7 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from captum_alignment.study.cohort._members import Member
-from captum_alignment.study.fit import STANDARD, EpochBar, Recipe, TrainingConfig, fit, kept, make_recipe
+from captum_alignment.study.fit import EpochBar, Recipe, TrainingConfig, fit, kept, make_recipe
 from captum_alignment.study.load import Split
 from captum_alignment.study.store import processes
 
@@ -71,10 +71,8 @@ def train(
         return kept(folder / "teachers" / f"{name}_seed-{member.seed}.pt", make, lambda: fitted(recipe))
 
     def trained() -> nn.Module:
-        # Plain training is any other at strength 0.
-        method = "lipschitz" if member.training == STANDARD else member.training
-        recipe = make_recipe(method, member.strength, samples, teach, folder / "targets" / f"seed-{member.seed}")
-        return fitted(recipe, callbacks)
+        targets = folder / "targets" / f"seed-{member.seed}"
+        return fitted(make_recipe(member.training, member.strength, samples, teach, targets), callbacks)
 
     try:
         return kept(member.weights_file(folder), make, trained)

@@ -85,8 +85,8 @@ def _robust_caption(groups: Sequence[Sequence[Run]]) -> str:
         what += ", means over training seeds"
     return (
         f"{what}, with {PERCENT} bands point by point. Where none was found a sample has no answer and does not count. "
-        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it. "
-        "The axis ends a little beyond 99 % of the distances that were found." + beyond_sentence(runs)
+        "Attacks find distances from above, so a curve is an upper bound: a better attack lowers it."
+        + beyond_sentence(runs)
     )
 
 
@@ -99,7 +99,8 @@ def _scatter_caption(runs: Sequence[Run], name: str) -> str:
     if outside := cut_off(runs, name):
         omitted += f" {outside:,} finite points lie outside the axes."
     scales = "" if one_scale(runs, name) else " Runs are so far apart that every panel has a scale of its own."
-    return f"A point is a sample; of many, shades show how many. r is the rank correlation.{scales}{omitted}"
+    what = "A point is a sample; of many, shades show how many. r is the rank correlation, of all points."
+    return what + scales + omitted
 
 
 def galleries(run: Run) -> Iterator[tuple[str, Figure, str]]:

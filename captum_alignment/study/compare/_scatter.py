@@ -38,27 +38,29 @@ def run_scatter_figure(runs: Sequence[Run], name: str) -> Figure:
     """Sample by sample, one panel per run: the two quantities of the correlation ``name``."""
     names = labels([run.name for run in runs], 12)
     clouds = [Cloud(label, *finite_pair(run, name)) for label, run in zip(names, runs, strict=True)]
-    return scatter_panels(clouds, CORRELATIONS[name], _shared(runs, name))
+    return scatter_panels(clouds, CORRELATIONS[name], _shared([(cloud.x, cloud.y) for cloud in clouds]))
 
 
 def cut_off(runs: Sequence[Run], name: str) -> int:
     """The finite points that lie outside the panels of `run_scatter_figure`."""
-    limits = _shared(runs, name)
+    pairs = [finite_pair(run, name) for run in runs]
+    limits = _shared(pairs)
 
     def outside(x: Array, y: Array) -> int:
         ends = limits or (upto(x), upto(y))
         return int(np.any([(v < low) | (v > high) for v, (low, high) in zip((x, y), ends, strict=True)], axis=0).sum())
 
-    return sum(outside(*finite_pair(run, name)) for run in runs)
+    return sum(outside(x, y) for x, y in pairs)
 
 
 def one_scale(runs: Sequence[Run], name: str) -> bool:
     """Whether the panels of the correlation ``name`` have the same axes, as they do unless runs are far apart."""
-    return _shared(runs, name) is not None
+    return _shared([finite_pair(run, name) for run in runs]) is not None
 
 
-def _shared(runs: Sequence[Run], name: str) -> tuple[Limits, Limits] | None:
-    sides = list(zip(*(finite_pair(run, name) for run in runs), strict=True))
+def _shared(pairs: Sequence[tuple[Array, Array]]) -> tuple[Limits, Limits] | None:
+    """The limits that all panels share; None where runs are too far apart for that."""
+    sides = list(zip(*pairs, strict=True))
     if any(map(far_apart, sides)):
         return None
     x, y = (max((upto(values) for values in side if len(values)), default=(0.0, 1.0)) for side in sides)
@@ -90,10 +92,6 @@ def scatter_panels(clouds: Sequence[Cloud], pair: tuple[str, str], limits: tuple
             axes.set_title(value, loc="right", color=MUTED)
             axes.set_xlim(*x_limits)
             axes.set_ylim(*y_limits)
-            beyond = int(((cloud.x > x_limits[1]) | (cloud.y > y_limits[1])).sum())
-            if beyond:
-                where = axes.transAxes
-                axes.text(0.99, 0.02, f"{beyond:,} beyond", transform=where, ha="right", color=MUTED, fontsize=6.5)
         for axes in panels[len(clouds) :]:
             axes.remove()
         figure.supxlabel(_LABELS[pair[0]], fontsize=9)

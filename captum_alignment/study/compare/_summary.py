@@ -48,12 +48,12 @@ def summarise_runs(runs: Sequence[Run], epsilons: Sequence[float] = ()) -> pd.Da
     ``certified@<eps>`` `certified_accuracy`.
     """
     summary = pd.DataFrame([_row(run) | _at(run, epsilons) for run in runs])
-    data = [str(run.config.get("dataset")) for run in runs]
-    best = {name: float(summary.loc[[own == name for own in data], "accuracy"].max()) for name in set(data)}
-    summary.insert(1, "usable", ~(summary["accuracy"] < USABLE * np.array([best[name] for name in data])))
-    for place, name in enumerate(COORDINATES if any(map(coordinates, runs)) else (), 1):
-        summary.insert(place, name, [coordinates(run).get(name, "" if name == "training" else np.nan) for run in runs])
-    return summary
+    of_data = summary["accuracy"].groupby([str(run.config.get("dataset")) for run in runs])
+    said: dict[str, Any] = {"run": summary.pop("run")}
+    for name in COORDINATES if any(map(coordinates, runs)) else ():
+        said[name] = [coordinates(run).get(name, "" if name == "training" else np.nan) for run in runs]
+    said["usable"] = ~(summary["accuracy"] < USABLE * of_data.transform("max").to_numpy())
+    return pd.concat([pd.DataFrame(said), summary], axis=1)
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -125,12 +125,13 @@ def evaluate(
             if group.size > 1:
                 raise ValueError("out: got None with several processes, expected a folder, where they join their parts")
             with _bar(plan, range(plan.parts), show_progress, plan.manifest["model"]) as bar:
-                return ordered(work.part(part, bar) for part in range(plan.parts))
+                return ordered(records for _, records in work.parts(range(plan.parts), bar))
         folder, manifest = Path(out), {**plan.manifest, **(about or {})}
         todo = group.from_first(lambda: _open(folder, manifest, plan.parts))
         with _bar(plan, todo, show_progress and group.rank == 0, folder.name) as bar:
-            for part in group.share(todo, lambda parts: bar.update(_samples(plan, parts))):
-                write_table(part_file(folder, part), work.part(part, bar), batch_size=size.size)
+            mine = group.share(todo, lambda parts: bar.update(_samples(plan, parts)))
+            for part, records in work.parts(mine, bar):
+                write_table(part_file(folder, part), records, batch_size=size.size)
             bar.set_postfix_str("waiting for other processes" if group.size > 1 else "")
             group.wait()
         group.from_first(lambda: _finish(folder, work))

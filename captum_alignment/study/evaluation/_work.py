@@ -1,6 +1,7 @@
 """Measuring the parts of a plan, one by one, in batches that fit into memory."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +36,26 @@ class Work:
         self._levels = ChanceLevels(self.plan, self.batch_size)
         self._maps = GroupMaps(self.plan, self.batch_size)
 
-    def part(self, number: int, bar: Any) -> pd.DataFrame:
-        """The records of one part, in the order of its samples."""
-        indices = self.plan.part(number)
-        batches = self.plan.samples.batches(indices, len(indices), workers=self.plan.config.num_workers)
-        read = [sample for batch in batches for sample in batch]
+    def parts(self, numbers: Iterable[int], bar: Any) -> Iterator[tuple[int, pd.DataFrame]]:
+        """Each part with its records, in the order of its samples; workers read the next part meanwhile."""
+        workers = self.plan.config.num_workers
+        ahead: deque[tuple[int, int]] = deque()  # the parts being read, and their sizes
+
+        def lists() -> Iterator[list[int]]:
+            for number in numbers:
+                indices = self.plan.part(number)
+                ahead.append((number, len(indices)))
+                share = -(-len(indices) // max(workers, 1))  # of a part for each worker
+                yield from (indices[start : start + share] for start in range(0, len(indices), share))
+
+        read: list[Sample] = []
+        for samples in self.plan.samples.batches(lists(), workers=workers):
+            read += samples
+            if len(read) == ahead[0][1]:
+                yield ahead.popleft()[0], self._records(read, bar)
+                read = []
+
+    def _records(self, read: Sequence[Sample], bar: Any) -> pd.DataFrame:
         self._check(read)
         good = [sample for sample in read if sample.error is None]
         failed = [sample for sample in read if sample.error is not None]

@@ -24,7 +24,7 @@ def gradients_of(model: Callable[[Tensor], Tensor]) -> MapFunction:
 
 def alignments(model: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Any]:
     """Of "signed" and "absolute" gradients the medians of alignment, null (what other images' maps score) and rank."""
-    gradients, found = gradients_of(model)(images, images), {}
+    gradients, found = gradients_of(model)(images, images), {}  # of its own classes, whatever the second is
     for kind, maps in {"signed": gradients, "absolute": gradients.abs()}.items():
         chance = alignment_null(images, maps)
         for name in ("alignment", "null", "rank"):

@@ -1,7 +1,7 @@
 """The supplement of Zeng et al. (2021): robustness, alignment and faithfulness over ways of training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,16 @@ MEASURED = 500
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Networks of one training seed that were trained and measured: in ``folder`` their weights, and their ``runs``."""
+    """Networks of one training seed that were trained on ``train`` and measured on some of ``test``.
+
+    Attributes:
+        folder: has their weights. runs: what was measured.
+    """
 
     members: Sequence[Member]
     make: Callable[[], nn.Module]
+    train: Split
+    test: Split
     folder: Path
     runs: Sequence[Run]
 
@@ -74,12 +80,10 @@ def run_faithfulness(
     with processes() as group:
         group.from_first(lambda: open_folder(folder, KIND, config))
         train_members(members, make, train, retraining, folder, device=device)
-        first = Split(*(part[:MEASURED] for part in (test.images, test.labels, test.index)))
-        runs = evaluate_members(
-            members, make, first, folder, attacks="fast", device=device, about={"dataset": about["data"]}
-        )
-        networks = Networks(members, make, folder, runs)
-        return _explain(networks, train, test, folder, config, fractions, seeds, device, retraining)
+        first, said = test.take(slice(MEASURED)), {"dataset": about["data"]}
+        runs = evaluate_members(members, make, first, folder, attacks="fast", device=device, about=said)
+        networks = Networks(members, make, train, test, folder, runs)
+        return _explain(networks, folder, config, retraining, fractions=fractions, seeds=seeds, device=device)
 
 
 def explain_study(
@@ -105,19 +109,20 @@ def explain_study(
     if members[0].training != STANDARD:
         raise ValueError(f"study: {study} has no plain networks (strength 0), expected them beside the others")
     by_name = {run.name: run for run in runs_in(study)}
-    options = {name: getattr(found.config, name) for name in asdict(TrainingConfig()) if hasattr(found.config, name)}
-    retraining, data = TrainingConfig(**options), found.data
+    retraining = TrainingConfig(**{one.name: getattr(found.config, one.name) for one in fields(TrainingConfig)})
+    train, test = found.data.train, found.data.held_out
     about = {"data": found.config.dataset, "study": Path(study).resolve().name}
     config = {
         "network": "small",
-        **_config(members, data.train, data.held_out, absolute),
+        **_config(members, train, test, absolute),
         **asdict(retraining),
         **about,
     }
     with processes() as group:
         group.from_first(lambda: open_folder(folder, KIND, config))
-        networks = Networks(members, found.make, Path(study), [by_name[member.name] for member in members])
-        return _explain(networks, data.train, data.held_out, folder, config, fractions, seeds, device, retraining)
+        runs = [by_name[member.name] for member in members]
+        networks = Networks(members, found.make, train, test, Path(study), runs)
+        return _explain(networks, folder, config, retraining, fractions=fractions, seeds=seeds, device=device)
 
 
 def strengths_of(trainings: Sequence[str], pixels: int) -> dict[str, tuple[float, ...]]:
@@ -149,14 +154,13 @@ def _config(members: Sequence[Member], train: Split, test: Split, absolute: bool
 
 def _explain(
     networks: Networks,
-    train: Split,
-    test: Split,
     folder: Path,
     config: Mapping[str, Any],
+    retraining: TrainingConfig,
+    *,
     fractions: Sequence[float],
     seeds: Sequence[int],
     device: torch.device,
-    retraining: TrainingConfig,
 ) -> pd.DataFrame:
     """ROAR of the saliency of each network, the table of all, and the report, in ``folder``."""
     modules = {one.network: load_network(one, networks.make, networks.folder).to(device) for one in networks.members}
@@ -165,8 +169,8 @@ def _explain(
         cells = remove_and_retrain(
             modules[STANDARD],
             networks.make,
-            train,
-            test,
+            networks.train,
+            networks.test,
             out=folder / "roar",
             methods={**methods, RANDOM: RANDOM},
             fractions=fractions,
@@ -180,10 +184,10 @@ def _explain(
 
         def finish() -> pd.DataFrame:
             areas_of = areas(cells).drop(columns="mode").rename(columns={"method": "network"})
-            table = _measured(networks, modules, test, device).merge(areas_of, on="network")
+            table = _measured(networks, modules, device).merge(areas_of, on="network")
             table = table.assign(usable=table["accuracy"] >= USABLE * table["accuracy"].max())
             write_text(folder / "networks.csv", table.to_csv(index=False))
-            shown = first_images(test)
+            shown = first_images(networks.test)
             maps = {name: gradient(shown.to(device), shown).cpu() for name, gradient in methods.items()}
             write_report(folder / "report.html", table, shown, maps, config, len(seeds))
             return table
@@ -191,10 +195,10 @@ def _explain(
         return group.from_first(finish)
 
 
-def _measured(networks: Networks, modules: Mapping[str, nn.Module], test: Split, device: torch.device) -> pd.DataFrame:
+def _measured(networks: Networks, modules: Mapping[str, nn.Module], device: torch.device) -> pd.DataFrame:
     """What is known of each network without ROAR: its accuracy on all test images, its distances from its records."""
     summary = summarise_runs(networks.runs).set_index("run")
-    rows = []
+    rows, test = [], networks.test
     for member in networks.members:
         module = modules[member.network]
         row = {"network": member.network, "training": member.training, "strength": member.strength}

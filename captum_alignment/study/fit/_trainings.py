@@ -53,7 +53,7 @@ class Training:
 
 
 def make_recipe(method: str, strength: float, samples: Split, teach: Teach, folder: Path) -> Recipe:
-    """What the training ``method`` adds to plain training at ``strength``; nothing at strength 0.
+    """What the training ``method`` adds to plain training at ``strength``; nothing at strength 0, whatever it is.
 
     Args:
         teach: trains the other network that distillation and interpretation targets need.

@@ -1,6 +1,6 @@
 """Samples of any data set as images in [0, 1], each with its identity; one that cannot be read says why."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,13 +95,13 @@ class Samples:
                 "(put the normalisation into the model)"
             )
 
-    def batches(self, indices: Sequence[int], size: int, *, workers: int = 0) -> Iterator[list[Sample]]:
-        """The samples ``indices`` in lists of at most ``size``, read by that many worker processes ahead."""
+    def batches(self, lists: Iterable[Sequence[int]], *, workers: int = 0) -> Iterator[list[Sample]]:
+        """The samples of each list of indices; so many worker processes read one list each ahead."""
         yield from DataLoader(
             self,  # pyright: ignore[reportArgumentType] - a map-style data set by its methods
-            sampler=list(indices),
-            batch_size=size,
+            batch_sampler=lists,  # pyright: ignore[reportArgumentType] - asked for a list when one is to be read
             num_workers=workers,
+            prefetch_factor=1 if workers else None,
             collate_fn=list,
             generator=torch.Generator(),  # its own, because it draws a seed for its workers, also where there are none
         )

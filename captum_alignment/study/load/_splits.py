@@ -38,6 +38,10 @@ class Split:
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
         return self.images[position], int(self.labels[position])
 
+    def take(self, positions: Tensor | slice) -> "Split":
+        """Some of the samples."""
+        return Split(self.images[positions], self.labels[positions], self.index[positions])
+
     @property
     def ids(self) -> list[str]:
         """Which samples of the source these are."""
@@ -148,8 +152,7 @@ def _draw(split: Split, size: int | None, name: str, generator: torch.Generator)
     n = len(split.labels)
     if size is not None and size > n:
         raise ValueError(f"{name}: got {size}, expected at most {n}, the samples there are")
-    chosen = torch.randperm(n, generator=generator)[:size]
-    return Split(split.images[chosen], split.labels[chosen], split.index[chosen])
+    return split.take(torch.randperm(n, generator=generator)[:size])
 
 
 def as_split(dataset: Any, name: str, bounds: tuple[float, float]) -> Split:
@@ -181,8 +184,7 @@ def drawn(split: Split, size: int | None, name: str) -> Split:
         return split
     if not 1 <= size <= len(split):
         raise ValueError(f"{name}: got {size}, expected 1 to {len(split)}, the samples there are")
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:size]
-    return Split(split.images[chosen], split.labels[chosen], split.index[chosen])
+    return split.take(torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:size])
 
 
 def split_hash(split: Split) -> str:

@@ -36,13 +36,17 @@ def setting(value: Any) -> str:
     """A value of a configuration, as the command line takes it; a list is separated by commas."""
     if isinstance(value, list):
         return ", ".join(map(setting, value))
-    return "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "all"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _special(value: Any) -> str:
     if math.isnan(value):
         return "–"
-    return "" if math.isfinite(value) else "∞" if value > 0 else "−∞"
+    if math.isfinite(value):
+        return ""
+    return "∞" if value > 0 else "−∞"
 
 
 def _minus(text: str) -> str:

@@ -7,8 +7,9 @@ from captum_alignment.study.cli._options import chosen, some
 from captum_alignment.study.cohort import StudyConfig, Verdict, make_config
 from captum_alignment.study.cohort._claims import CLAIMS, basis, verdicts
 from captum_alignment.study.cohort._cohort import make_cohorts
-from captum_alignment.study.cohort._report import drawn_groups, reproduce, write_study_report
+from captum_alignment.study.cohort._report import StudyResult, drawn_groups, reproduce, write_study_report
 from captum_alignment.study.compare import summarise_runs
+from tests.study.compare.test_pictures import NAMES
 from tests.study.pages import Page, table
 from tests.study.runs import cohort_of, make_records, runs_of
 
@@ -20,10 +21,9 @@ def render(folder, records, **options) -> str:
     cohorts, configs = make_cohorts(runs, trainings), [make_config(regularizer=name, **options) for name in trainings]
     found = [*(verdict for cohort in cohorts for verdict in verdicts(cohort))]
     found.append(Verdict("<script>x</script>", "Fig.", "supported", "", trainings[0]))
-    write_study_report(
-        folder / "report.html", configs, runs, summarise_runs(runs), cohorts, found, basis(cohorts), 1297
-    )
-    html = (folder / "report.html").read_text("utf-8")
+    result = StudyResult(records, summarise_runs(runs), found, basis(cohorts), folder / "report.html")
+    write_study_report(result, configs, runs, cohorts, 1297)
+    html = result.report.read_text("utf-8")
     assert ("<pre><code>captum-alignment study" in html) == (f" --out {folder}</code>" in html)
     return html
 
@@ -39,7 +39,7 @@ def test_text_is_escaped_and_nothing_is_loaded_from_elsewhere(page):
     assert [tag for tag, _ in found.tags].count("script") == 1  # of the tables
     assert not {tag for tag, _ in found.tags} & {"link", "iframe", "a"}
     sources = [attributes["src"] or "" for tag, attributes in found.tags if tag == "img"]
-    assert len(sources) == 2 + 7
+    assert len(sources) == 2 + len({*NAMES, "terms"})
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
     assert all(attributes.get("alt") for tag, attributes in found.tags if tag == "img")
 

@@ -13,6 +13,7 @@ from captum_alignment.study.compare import _coordinates, report, write_runs_repo
 from captum_alignment.study.compare._summary import by_class, summarise_runs
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import number
+from tests.study.compare.test_pictures import NAMES
 from tests.study.pages import Page, table
 from tests.study.runs import changed, frame, make_gallery, make_run, with_errors
 
@@ -48,7 +49,7 @@ def test_every_user_text_is_escaped_and_nothing_is_loaded_from_elsewhere(odd):
     assert page.text.count(MARKUP) > 25  # name, class, data set, id and reason
     assert not any(name.startswith("on") or name in ("href", "style") for _, found in page.tags for name in found)
     sources = [found["src"] or "" for tag, found in page.tags if tag == "img"]
-    assert len(sources) == 7 + 2 * 3
+    assert len(sources) == len({*NAMES, "terms"}) + 2 * 3
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
     assert "http" not in html.replace("http-equiv", "")
 

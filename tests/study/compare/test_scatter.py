@@ -24,13 +24,3 @@ def test_a_cloud_says_its_correlation_or_that_it_has_too_few_points():
     clouds = [Cloud("a", x, -x), Cloud("b", x, x), Cloud("c", x[:2], x[:2])]
     axes = scatter_panels(clouds, ("linearized_robustness", "alignment"), None).axes
     assert [one.get_title(loc="right") for one in axes] == ["r = -1.00", "r = 1.00", "too few"]
-
-
-def test_points_beyond_the_axes_are_counted():
-    x = np.r_[np.linspace(0, 1, 600), 5, 7]
-    inside, outside = scatter_panels(
-        [Cloud("all", x[:600], x[:600]), Cloud("some", x, x)], ("linearized_robustness", "alignment"), None
-    ).axes
-    high = outside.get_xlim()[1]
-    assert [text.get_text() for text in outside.texts] == [f"{(x > high).sum()} beyond"]
-    assert not inside.texts

@@ -118,16 +118,21 @@ def test_files_hold_what_memory_holds_and_the_same_call_repeats_nothing(whole, t
     out = tmp_path / "run"
     assert_same(evaluate(network(), Images(), out=out, part_size=PART), whole)
     assert [path.name for path in sorted((out / "parts").iterdir())] == [f"part-0000{i}.parquet" for i in range(3)]
-    monkeypatch.setattr(_work.Work, "part", None)
+    monkeypatch.setattr(_work.Work, "_records", None)
     monkeypatch.setattr(_work, "measure", None)
     assert_same(evaluate(network(), Images(), out=out, part_size=PART), whole)
     assert_same(pd.read_parquet(out / "records.parquet").sort_values("sample", ignore_index=True), whole)
 
 
 def test_an_interrupted_run_continues(whole, tmp_path, monkeypatch):
-    out, whole_part = tmp_path / "run", _work.Work.part
+    out, of_part, measured = tmp_path / "run", _work.Work._records, []
+
+    def once(work, read, bar):
+        measured.append(read)
+        return 1 / 0 if len(measured) > 1 else of_part(work, read, bar)
+
     with monkeypatch.context() as patch:
-        patch.setattr(_work.Work, "part", lambda self, k, bar: 1 / 0 if k == 1 else whole_part(self, k, bar))
+        patch.setattr(_work.Work, "_records", once)
         with pytest.raises(ZeroDivisionError):
             evaluate(network(), Images(), out=out, part_size=PART)
     kept = part_file(out, 0).stat().st_mtime_ns

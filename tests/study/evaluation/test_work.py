@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -38,8 +39,14 @@ def work() -> Work:
     return Work(plan, BatchSize(2, plan.model, plan.like), GalleryMaps())
 
 
+def records_of(work: Work):
+    ((number, records),) = work.parts([0], tqdm(disable=True))
+    assert number == 0
+    return records
+
+
 def test_rows_are_by_sample_and_columns_by_the_schema_whatever_failed():
-    frame = work().part(0, tqdm(disable=True))
+    frame = records_of(work())
     assert frame["sample"].tolist() == list(range(6))
     places = [place(name) for name in frame]
     assert places == sorted(places)
@@ -50,7 +57,7 @@ def test_rows_are_by_sample_and_columns_by_the_schema_whatever_failed():
 
 
 def test_the_chance_level_is_among_those_that_have_a_gradient():
-    frame = work().part(0, tqdm(disable=True))
+    frame = records_of(work())
     kept = [0, 2, 4, 5]
     expected = alignment_null(IMAGES[kept], linear_analysis(NET, IMAGES[kept]).gradient)
     for name in ("null", "excess", "rank"):
@@ -60,7 +67,7 @@ def test_the_chance_level_is_among_those_that_have_a_gradient():
 
 def test_maps_that_are_not_at_hand_are_made_again():
     done = work()
-    records = done.part(0, tqdm(disable=True))
+    records = records_of(done)
     other = work()
     found = np.flatnonzero(np.isfinite(records["distance"])).tolist()
     assert found
@@ -68,3 +75,17 @@ def test_maps_that_are_not_at_hand_are_made_again():
     shown = other.finish_gallery(records)
     assert sorted(shown["sample"]) == found
     np.testing.assert_array_equal(shown["image"], IMAGES[shown["sample"]])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_next_part_is_asked_for_before_the_present_one_is_measured_where_there_are_workers(workers):
+    plan = make_plan(NET, IMAGES, EvaluationConfig(attacks="gradient", part_size=2, num_workers=workers))
+    asked, done = [], Work(plan, BatchSize(2, plan.model, plan.like), GalleryMaps())
+    parts = done.parts((asked.append(number) or number for number in (2, 0, 1)), tqdm(disable=True))
+    number, records = next(parts)
+    assert number == 2
+    assert records["sample"].tolist() == sorted(plan.part(2))
+    assert asked == ([2, 0] if workers else [2])
+    for number, records in parts:
+        assert records["sample"].tolist() == sorted(plan.part(number))
+    assert asked == [2, 0, 1]

@@ -59,7 +59,7 @@ class Broken:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_sample_says_why_and_loses_no_other(workers):
-    (samples,) = Samples(Broken(), shape=(1, 2, 2)).batches(range(6), 6, workers=workers)
+    (samples,) = Samples(Broken(), shape=(1, 2, 2)).batches([range(6)], workers=workers)
     assert [sample.id for sample in samples] == list(Broken.ids)
     assert [sample.index for sample in samples] == list(range(6))
     assert samples[0].error is None
