@@ -81,7 +81,7 @@ def figures(runs: Sequence[str | Path]) -> dict[str, Figure]:
     >>> folder = mkdtemp()
     >>> _ = evaluate(net, (torch.rand(8, 1, 4, 4), torch.zeros(8, dtype=torch.long)), out=folder)
     >>> figures([folder])["robust_accuracy"].axes[0].get_xlabel()
-    'ε, size of the perturbation'
+    'ε, size of the perturbation (l₂)'
     """
     found = _distinct([run for folder in runs for run in runs_in(folder)])
     if not found:

@@ -23,7 +23,9 @@ def render(folder, records, **options) -> str:
     found.append(Verdict("<script>x</script>", "Fig.", "supported", "", trainings[0]))
     result = StudyResult(records, summarise_runs(runs), found, basis(cohorts), folder / "report.html")
     write_study_report(result, configs, runs, cohorts, 1297)
-    return result.report.read_text("utf-8")
+    html = result.report.read_text("utf-8")
+    assert ("<pre><code>captum-alignment study" in html) == (f" --out {folder}</code>" in html)
+    return html
 
 
 @pytest.fixture(scope="module")
