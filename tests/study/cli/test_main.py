@@ -137,8 +137,8 @@ def test_evaluations_with_the_columns_of_another_version_are_repeated(tiny_study
     out = tmp_path / "out"
     shutil.copytree(tiny_study, out)
     evaluated = []
-    whole = _work.Work.part
-    monkeypatch.setattr(_work.Work, "part", lambda *a: evaluated.append(a) or whole(*a))
+    whole = _work.Work._records
+    monkeypatch.setattr(_work.Work, "_records", lambda *a: evaluated.append(a) or whole(*a))
     old = _records.part_file(out / "evaluations" / "standard_seed-0", 0)
     frame = pd.read_parquet(old).drop(columns=["deviation", "input_term"])
     with monkeypatch.context() as earlier:
