@@ -69,7 +69,7 @@ def test_a_finished_study_repeats_nothing_but_its_summary(tiny_study, monkeypatc
         raise AssertionError
 
     monkeypatch.setattr(_train, "train", fail)
-    monkeypatch.setattr(_work.Work, "part", fail)
+    monkeypatch.setattr(_work.Work, "_records", fail)
     assert study(tiny_study) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert lines[-1] == str(tiny_study / "report.html")
@@ -78,7 +78,7 @@ def test_a_finished_study_repeats_nothing_but_its_summary(tiny_study, monkeypatc
 
 
 def test_an_interrupted_study_continues(tiny_study, tmp_path, monkeypatch, capsys):
-    out, calls = tmp_path / "out", {"train": 0, "part": 0}
+    out, calls = tmp_path / "out", {"train": 0, "_records": 0}
 
     def interrupt_second_call(module, name):
         whole = getattr(module, name)
@@ -92,7 +92,7 @@ def test_an_interrupted_study_continues(tiny_study, tmp_path, monkeypatch, capsy
         monkeypatch.setattr(module, name, interrupted)
 
     interrupt_second_call(_train, "train")
-    interrupt_second_call(_work.Work, "part")
+    interrupt_second_call(_work.Work, "_records")
     first = "standard_seed-0"
     assert study(out) == 130
     assert files(out) == {"manifest.json", f"models/{first}.pt"}
