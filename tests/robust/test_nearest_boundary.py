@@ -29,8 +29,8 @@ def test_on_one_linear_piece_a_step_takes_one_backward_pass(monkeypatch):
     # Undershooting steps: the boundary is never crossed, and the piece never left.
     attack = DeepFool(steps=7, overshoot=-0.9)
     sizes = backward_sizes(monkeypatch, attack, model, x, line(x).argmax(1))
-    # Each step asks for the last rival, then nobody asks again; only the first step asks for all four.
-    assert sizes == [8] * (4 + 6)
+    # Each step asks for the last rival, then nobody asks again; only the first step asks for all four, three at once.
+    assert sizes == [8, 3 * 8] + 6 * [8]
 
 
 def test_only_samples_that_need_another_rival_take_the_pass(monkeypatch):
@@ -52,7 +52,7 @@ def test_what_is_still_asked_goes_through_at_once_where_it_fits(norm, monkeypatc
         with monkeypatch.context() as patch:
             passes[small] = backward_sizes(patch, DeepFool(norm=norm), model, x, label)
         found[small] = DeepFool(norm=norm).run(model, x, label)
-    assert max(passes[1000]) == 20
+    assert 20 < max(passes[1000]) <= 128
     assert len(passes[1000]) < len(passes[0])
     assert (net(found[0]).argmax(1) != label).all()
     torch.testing.assert_close(found[1000], found[0], rtol=0, atol=1e-12)

@@ -100,7 +100,7 @@ def test_an_interrupted_study_continues(tiny_study, tmp_path, monkeypatch, capsy
     assert [path.parent.name for path in out.glob("evaluations/*/records.parquet")] == [first]
     assert "the same command continues" in capsys.readouterr().err
     assert study(out) == 0
-    assert calls == {"train": 3, "part": 3}
+    assert calls == {"train": 3, "_records": 3}
     assert_same_records(out, tiny_study)
 
 
