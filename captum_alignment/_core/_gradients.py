@@ -89,9 +89,7 @@ class ScoreGraph:
                     return self._forward_derivative(inputs, args, directions)
                 except torch.OutOfMemoryError:
                     raise
-                except (
-                    RuntimeError
-                ):  # also NotImplementedError: no forward-mode formula, or data-dependent control flow
+                except RuntimeError:  # also NotImplementedError: no such formula, or control flow by the data
                     self._forward_mode = False
             try:
                 return self._double_backward_derivative(inputs, args, directions)

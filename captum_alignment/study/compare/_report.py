@@ -69,7 +69,7 @@ def figures(runs: Sequence[str | Path]) -> dict[str, Figure]:
     Returns:
         {name: figure}: distributions, robust_accuracy, linearized_distance, linearized_alignment, split, linearity;
         terms, of networks with biases; attributions, where these were asked for; ``gallery:<run>:<kind>``, of kind
-        least or most (robust).
+        least or most (robust), or shown (chosen by the caller).
 
     Raises:
         ValueError: there is no run, or a folder holds no finished evaluation.

@@ -65,7 +65,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _graph_bytes(model: Callable[[Tensor], Tensor], like: Tensor) -> int:
-    """What the graph of one more sample keeps in memory; 0 where the model cannot be asked."""
+    """What the graph of one more sample keeps in memory; all there is where a model does not run three at once."""
 
     def total(samples: int) -> int:
         held: dict[int, int] = {}
@@ -87,5 +87,5 @@ def _graph_bytes(model: Callable[[Tensor], Tensor], like: Tensor) -> int:
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", UserWarning)
         try:
             return total(3) - total(2)  # parameters are in both
-        except Exception:  # of another batch size, or with a sentence of its own, which comes where it is measured
-            return 0
+        except Exception:  # it takes one at a time, or has a sentence of its own, which comes where it is measured
+            return _CPU_BYTES

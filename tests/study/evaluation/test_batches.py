@@ -48,3 +48,11 @@ def test_on_a_cpu_a_batch_is_as_large_as_its_graph_allows():
     # 32 bytes of each of 2^20 features, and the input.
     assert BatchSize("auto", layers(2**20), one).size == 2**30 // (2**25 + 4)
     assert BatchSize(5, layers(2**20), one).size == 5
+
+
+def test_a_model_that_takes_one_sample_at_a_time_gets_one():
+    def single(images):
+        assert len(images) == 1
+        return images.flatten(1)
+
+    assert BatchSize("auto", single, ONE).size == 1
