@@ -6,6 +6,7 @@ from torch import nn
 
 from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import linearity_profile
+from captum_alignment.metrics._linearity_profile import _steepest
 from tests import real
 from tests.nets import TwoInputs, assert_unchanged, cnn, count_forward_passes, images, mlp, snapshot, two_inputs
 
@@ -163,3 +164,12 @@ def test_an_analysis_must_be_of_these_inputs():
         linearity_profile(net, x, analysis=found)
     with pytest.raises(ValueError, match="target: got one beside analysis"):
         linearity_profile(net, x[:3], 1, analysis=found)
+
+
+@pytest.mark.parametrize(("norm", "dual"), [(1, math.inf), (2, 2), (math.inf, 1)])
+def test_the_steepest_direction_meets_hoelders_inequality(norm, dual):
+    gradient = (torch.randn(5, 3, 2, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64))
+    direction = _steepest(gradient, norm)
+    flat, along = (torch.cat([part.flatten(1) for part in parts], 1) for parts in (gradient, direction))
+    torch.testing.assert_close((flat * along).sum(1), flat.norm(dual, dim=1))
+    torch.testing.assert_close(along.norm(norm, dim=1), torch.ones(5, dtype=torch.float64))

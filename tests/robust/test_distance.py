@@ -7,6 +7,7 @@ from foolbox import attacks as fb
 from torch import nn
 
 from captum_alignment import adversarial_distance, linear_analysis
+from captum_alignment.robust import RivalSearch
 from tests.nets import TwoInputs, assert_unchanged, cnn, images, mlp, snapshot, two_inputs
 
 NORMS = [1, 2, math.inf]
@@ -402,3 +403,11 @@ def test_order_of_the_mnist_nets(zoo, mnist):
     assert medians["mnist_mlp"] < medians["mnist_cnn"] < medians["mnist_kw"] < medians["mnist_madry"]
     assert medians["mnist_mlp"] == pytest.approx(0.064, rel=0.25)
     assert medians["mnist_madry"] == pytest.approx(0.32, rel=0.25)
+
+
+def test_fast_in_l_1_goes_beyond_planes_on_a_robust_network(zoo, mnist):
+    net, x = zoo.load("mnist_madry"), mnist[0][:6]
+    fast = adversarial_distance(net, x, attacks="fast", norm=1).distance
+    planes = adversarial_distance(net, x, attacks=RivalSearch(norm=1), norm=1).distance
+    assert (fast <= 1.01 * planes).all()
+    assert float((fast < 0.9 * planes).float().mean()) >= 0.5

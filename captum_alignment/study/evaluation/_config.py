@@ -82,6 +82,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.norm not in (1, 2, math.inf):
             raise ValueError(f"norm: got {self.norm!r}, expected 1, 2 or inf (the norm of the perturbation)")
+        if len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds: got {tuple(self.bounds)}, expected (min, max) with min < max")
         if self.certify not in (None, *EFFORTS):
             raise ValueError(f"certify: got {self.certify!r}, expected {', '.join(EFFORTS)} or None")
         if self.precision not in PRECISIONS:

@@ -18,6 +18,7 @@ def test_evaluate_takes_every_field_with_the_same_default():
     ("options", "message"),
     [
         ({"norm": 3}, "norm: got 3"),
+        ({"bounds": (1, 0)}, r"bounds: got \(1, 0\), expected \(min, max\) with min < max"),
         ({"precision": "int8"}, "precision: got 'int8'"),
         ({"part_size": 0}, "part_size: got 0"),
         ({"batch_size": True}, "batch_size: got True"),
