@@ -68,7 +68,7 @@ def adversarial_distance(
         feature_mask: boolean, or 0 and 1, like ``inputs`` or broadcasting to them: which features may change. None is
             all.
         internal_batch_size: at most that many samples per attack.
-        refine: bisect between the input and the best adversarial.
+        refine: bisect between the input and what each attack found.
         certify: add `certified_distance` as ``lower_bound``; networks that it does not know are refused first.
         show_progress: a progress bar over attacks and batches.
 

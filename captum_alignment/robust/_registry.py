@@ -50,19 +50,21 @@ ATTACKS: dict[str, dict[float, Callable[[], AttackLike]]] = {
 }
 
 
-def _thorough(norm: float) -> dict[str, AttackLike | Fallback]:
-    search = RivalSearch(norm=norm, rivals=9, reach=1.4, likely=3, starts=3, hops=12)
-    sparse = {"fmn": ATTACKS["fmn"][norm]()} if norm == _L1 else {}
-    # There is no decision-based attack in l_1: that in l_2 finds a point at least.
-    fallback = Fallback(DecisionSearch(norm=max(norm, _L2)))
-    return {"rival-search": search, **sparse, "hop-skip-jump": fallback}
-
-
 def _fast(norm: float) -> dict[str, AttackLike | Fallback]:
     if norm == _L1:
         # Planes move few features far, and on networks trained to be robust may lead astray: hops and FMN do not.
         return {"rival-search": RivalSearch(norm=norm, rivals=2, hops=6), "fmn": fb.L1FMNAttack(steps=50)}
     return {"rival-search": RivalSearch(norm=norm)}
+
+
+def _thorough(norm: float) -> dict[str, AttackLike | Fallback]:
+    search = RivalSearch(norm=norm, rivals=9, reach=1.4, likely=3, starts=3, hops=12)
+    # There is no decision-based attack in l_1: that in l_2 finds a point at least.
+    fallback = {"hop-skip-jump": Fallback(DecisionSearch(norm=max(norm, _L2)))}
+    if norm == _L1:
+        # There "fast" ends in other valleys, which are nearer on one sample in six of networks trained to be robust.
+        return {**_fast(norm), "rival-search-2": search, "fmn-2": ATTACKS["fmn"][norm](), **fallback}
+    return {"rival-search": search, **fallback}
 
 
 def _paper_l2() -> dict[str, AttackLike | Fallback]:

@@ -83,13 +83,14 @@ class Search:
                 attack, index = given, todo
             if len(index):
                 before = whole.passes.forward, whole.passes.backward
-                by_attack[name][index] = batch.improve(number, index, *self._try(name, attack, whole, labels, index))
+                points, length, raised = self._try(name, attack, whole, labels, index)
+                by_attack[name][index] = length
                 spent = whole.passes.forward - before[0], whole.passes.backward - before[1], len(index)
                 self._passes[name] = [a + b for a, b in zip(self._passes[name], spent, strict=True)]
+                if self.refine:  # before they are compared: the farther point may have the nearer segment
+                    points, length = bisect_segment(whole.subset(index), points, length, labels[index], self.norm)
+                batch.improve(number, index, points, length, raised)
             self.bar.update()
-        if self.refine and len(todo):
-            part = whole.subset(todo), batch.points[todo], batch.distance[todo], labels[todo]
-            batch.points[todo], batch.distance[todo] = bisect_segment(*part, self.norm)
         reason = [_FOLLOWED] * len(labels)
         winners = batch.attack.tolist()  # -1 where nobody found anything
         for i, state in zip(todo.tolist(), gradients, strict=True):
@@ -156,14 +157,13 @@ class _Batch:
         self.attack = torch.full_like(self.labels, -1)
         self.raised = [""] * len(self.labels)
 
-    def improve(self, number: int, index: Tensor, points: Tensor, length: Tensor, raised: Tensor) -> Tensor:
-        """Takes what an attack found for the samples ``index``; its lengths."""
+    def improve(self, number: int, index: Tensor, points: Tensor, length: Tensor, raised: Tensor) -> None:
+        """Takes what an attack found for the samples ``index``."""
         nearer = length < self.distance[index]
         won = index[nearer]
         self.distance[won], self.points[won], self.attack[won] = length[nearer], points[nearer], number
         for i in index[raised].tolist():
             self.raised[i] = _RAISED
-        return length
 
 
 def _gradients(model: ScoresModel, labels: Tensor) -> list[str]:

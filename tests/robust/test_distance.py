@@ -60,10 +60,24 @@ def test_portfolios_keep_their_promises(attacks, norm):
     assert not result.errors
     assert set(result.by_attack) == set(result.names)
     for i in range(4):
-        winner = result.names[int(result.attack[i])]
-        unrefined = [float(column[i]) for column in result.by_attack.values()]
-        assert float(result.by_attack[winner][i]) == min(unrefined)
-        assert float(result.distance[i]) <= min(unrefined)
+        assert result.by_attack[result.names[int(result.attack[i])]][i].isfinite()
+        assert float(result.distance[i]) <= min(float(column[i]) for column in result.by_attack.values())
+
+
+def test_together_attacks_come_as_near_as_the_nearest_of_them_alone():
+    """Also where the farther point has the nearer segment: class 1 is beyond 1 on one side, beyond .2 on the other."""
+
+    def net(x):
+        return torch.stack([0 * x[:, 0], ((x - 1).relu() + (-0.2 - x).relu()).sum(1)], 1)
+
+    x = torch.zeros(3, 1, dtype=torch.float64)
+    attacks = {"near": lambda model, x, y: x + 1.01, "far": lambda model, x, y: x - 1.2}
+    alone = {name: adversarial_distance(net, x, attacks={name: one}, bounds=(-2, 2)) for name, one in attacks.items()}
+    result = adversarial_distance(net, x, attacks=attacks, bounds=(-2, 2))
+    assert torch.equal(result.distance, torch.minimum(alone["near"].distance, alone["far"].distance))
+    torch.testing.assert_close(result.distance, torch.full_like(result.distance, 0.2), rtol=1e-3, atol=0)
+    assert result.attack.tolist() == [1, 1, 1]
+    assert {name: column[0].item() for name, column in result.by_attack.items()} == {"near": 1.01, "far": 1.2}
 
 
 @NO_ANSWER

@@ -172,7 +172,7 @@ def test_is_not_misled_by_saturated_probabilities(zoo, mnist, norm):
     attacks = {"ours": RivalSearch(norm=norm), "fab": FAB(norm=norm, rivals=4, steps=60)}
     gap = adversarial_distance(lambda x: (2 * net(x)).softmax(1) * 3, x, attacks=attacks, norm=norm).optimality_gap()
     assert gap["ours"].median() < 1.05
-    assert gap["ours"].mean() < 1.15
+    assert gap["ours"].mean() < 1.2
 
 
 def test_portfolios_are_ordered(zoo, mnist):
@@ -185,6 +185,16 @@ def test_portfolios_are_ordered(zoo, mnist):
         assert thorough.isfinite().all()
         assert thorough.mean() <= fast.mean() <= 1.03 * thorough.mean()
         assert (fast / thorough).median() <= 1.01
+
+
+def test_in_l1_thorough_is_never_behind_fast(zoo, mnist):
+    """Their searches end in different valleys, so the one has to run the other's."""
+    x = mnist[0][100:112]
+    fast, thorough = (
+        adversarial_distance(zoo.load("mnist_kw"), x, attacks=name, norm=1).distance for name in ("fast", "thorough")
+    )
+    assert (thorough <= fast).all()
+    assert thorough.median() < 0.9 * fast.median()
 
 
 def test_bad_input_is_named():
