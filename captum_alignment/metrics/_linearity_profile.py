@@ -17,7 +17,6 @@ from captum_alignment._core._inputs import (
     check_count,
     check_norm,
     check_same_shapes,
-    dual,
     flatten,
     per_sample,
     per_sample_scale,
@@ -204,5 +203,4 @@ def _steepest(gradient: Tensors, norm: float) -> Tensors:
         return unflatten(torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index).sign()), gradient)
     if norm == torch.inf:
         return tuple(part.sign() for part in gradient)
-    # Where Hölder's inequality is an equality; for q = 2 the gradient itself.
-    return unit(tuple(part.sign() * part.abs() ** (dual(norm) - 1) for part in gradient), norm)
+    return unit(gradient, 2)
