@@ -16,6 +16,7 @@ from captum_alignment.study.cohort import _train
 from captum_alignment.study.cohort._claims import CLAIMS
 from captum_alignment.study.compare import runs_in, summarise_runs
 from captum_alignment.study.evaluation import _records, _work
+from tests.study.compare.test_pictures import NAMES
 from tests.study.conftest import TINY
 from tests.study.pages import table
 
@@ -37,9 +38,7 @@ def test_a_study_writes_everything(tiny_study):
         "records.parquet",
         "summary.csv",
         "report.html",
-        *(f"figures/{name}.png" for name in ("alignment", "strengths", "distributions", "robust_accuracy")),
-        *(f"figures/{name}.png" for name in ("split", "terms", "linearity")),
-        *(f"figures/linearized_{name}.png" for name in ("alignment", "distance")),
+        *(f"figures/{name}.png" for name in ("alignment", "strengths", "terms", *NAMES)),
         *(f"models/{name}_seed-0.pt" for name in ("standard", "lipschitz-0.01")),
         *(f"evaluations/{network}_seed-0/{name}" for network in ("standard", "lipschitz-0.01") for name in EVALUATION),
     }
