@@ -1,6 +1,6 @@
 """Public names and rooms that load on first use; without what they need names say which extra brings it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -17,30 +17,44 @@ class _Missing(type):
         raise ImportError(cls.__doc__)
 
 
+class WhenUsed:
+    """Stands for a module that is imported when the first of its names is read.
+
+    A table of what there is can so be read before what its rows make is loaded. Type checkers see the module itself,
+    which is imported ``if TYPE_CHECKING``.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._module), name)
+
+
 def on_first_use(
     package: str, modules: Mapping[str, Sequence[str]], needs: Mapping[str, str] | None = None
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+) -> tuple[Any, Any]:  # of callables, a type checker would take every misspelt name of the package for one of its own
     """``__getattr__`` and ``__dir__`` of ``package``, which has the names of its ``modules`` without importing them.
 
     Public modules are names of it too.
 
     Args:
         package: its ``__name__``.
-        modules: {module: names} of the package.
+        modules: {module: names} of the package; a further dot leads out of it, to a module beside it.
         needs: {module: extra} of this distribution that brings what the module imports. Without that the module's
             names are stand-ins; of a module that is not named here the import error is raised as it is.
     """
     where = {name: module for module, names in modules.items() for name in names}
-    rooms = {module for module in modules if not module.startswith("_")}
+    rooms = {module for module in modules if not module.startswith(("_", "."))}
 
     def __getattr__(name: str) -> Any:
         if name in rooms:
-            return import_module(f"{package}.{name}")
+            return import_module(f".{name}", package)
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = where[name]
         try:
-            return getattr(import_module(f"{package}.{module}"), name)
+            return getattr(import_module(f".{module}", package), name)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing in ("", "captum_alignment") or module not in (needs or {}):

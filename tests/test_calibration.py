@@ -5,7 +5,9 @@ import math
 import pytest
 
 from captum_alignment.metrics import LEVEL
+from captum_alignment.study.cohort._claims import CLAIMS
 from tests.calibration import KINDS
+from tests.test_examples import ROOT
 
 #: At this effect three trainings of 3 % noise are too few, or none was made.
 _HARD = ("flattens", "more linear models")
@@ -21,3 +23,10 @@ def test_no_more_errors_than_the_level_allows(kind, trials):
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.found and not any(word in k.name for word in _HARD)])
 def test_what_is_there_is_found(kind):
     assert kind.power(20) > 0.75
+
+
+def test_every_claim_is_simulated_and_every_kind_has_its_row_in_the_docs():
+    assert sum(kind.name.startswith("verdict: ") for kind in KINDS) == len(CLAIMS)
+    lines = (ROOT / "docs" / "science" / "verdicts.md").read_text("utf-8").splitlines()
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
+    assert rows == ["what", *(kind.name for kind in KINDS)]

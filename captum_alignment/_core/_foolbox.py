@@ -1,7 +1,6 @@
 """The only module that runs Foolbox attacks: it isolates the user's model from them."""
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,6 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from captum_alignment._core._failure import ModelFailure
+from captum_alignment._core._foolbox_names import (
+    Attack,
+    FixedEpsilonAttack,
+    Misclassification,
+    Model,
+    PyTorchModel,
+    Repeated,
+    TargetedMisclassification,
+    get_criterion,
+)
 from captum_alignment._core._inputs import (
     ForwardFunc,
     Tensors,
@@ -19,13 +28,6 @@ from captum_alignment._core._inputs import (
 )
 from captum_alignment._core._random import seeded
 from captum_alignment._core._scores import run_scores
-
-# This module is the first to import foolbox.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # foolbox imports a namespace that scipy has deprecated
-    from foolbox.attacks.base import Attack, FixedEpsilonAttack, Repeated, get_criterion
-    from foolbox.criteria import Misclassification, TargetedMisclassification
-    from foolbox.models import Model, PyTorchModel
 
 Bounds: TypeAlias = tuple[float, float]
 AttackLike: TypeAlias = Attack | Callable[[Any, Tensor, Tensor], Tensor]

@@ -6,18 +6,18 @@ from typing import Any
 
 import eagerpy as ep
 import torch
-from foolbox import distances
-from foolbox.attacks.base import (
+from torch import Tensor
+
+from captum_alignment._core._foolbox import NO_GRAPH, ScoresModel, class_to_leave, score_function
+from captum_alignment._core._foolbox_names import (
     MinimizationAttack,
+    Model,
+    distances,
     get_criterion,
     get_is_adversarial,
     raise_if_kwargs,
     verify_input_bounds,
 )
-from foolbox.models import Model
-from torch import Tensor
-
-from captum_alignment._core._foolbox import NO_GRAPH, ScoresModel, class_to_leave, score_function
 from captum_alignment._core._inputs import per_sample
 from captum_alignment._core._scores import invalid
 

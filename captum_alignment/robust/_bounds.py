@@ -2,7 +2,8 @@
 
 from typing import NoReturn
 
-from captum_alignment._core._foolbox import Bounds, Model
+from captum_alignment._core._foolbox import Bounds
+from captum_alignment._core._foolbox_names import Model
 from captum_alignment._core._inputs import ForwardFunc, Tensors
 from captum_alignment._core._questions import ask
 

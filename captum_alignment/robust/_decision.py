@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 
 import torch
-from foolbox.attacks import HopSkipJumpAttack
-from foolbox.criteria import Misclassification
-from foolbox.models import Model, TransformBoundsWrapper
 from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function, subset
+from captum_alignment._core._foolbox_names import HopSkipJumpAttack, Misclassification, Model, TransformBoundsWrapper
 from captum_alignment._core._inputs import check_count, per_sample
 from captum_alignment._core._random import seeded
 from captum_alignment.robust._attack import UntargetedAttack

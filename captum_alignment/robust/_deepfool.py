@@ -3,12 +3,10 @@
 from typing import Any
 
 import torch
-from foolbox.attacks import L2DeepFoolAttack, LinfDeepFoolAttack
-from foolbox.criteria import Misclassification
-from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import class_to_leave, score_function, subset
+from captum_alignment._core._foolbox_names import L2DeepFoolAttack, LinfDeepFoolAttack, Misclassification, Model
 from captum_alignment._core._inputs import check_count, dual, per_sample
 from captum_alignment._core._questions import together
 from captum_alignment.robust._attack import Rounding, UntargetedAttack

@@ -3,10 +3,10 @@
 import math
 
 import torch
-from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function
+from captum_alignment._core._foolbox_names import Model
 from captum_alignment._core._inputs import check_count, per_sample, per_sample_dot, per_sample_norm
 from captum_alignment.robust._attack import UntargetedAttack, margin, nearer
 from captum_alignment.robust._plane import to_plane

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import NO_GRAPH, score_function, subset
+from captum_alignment._core._foolbox_names import Model
 from captum_alignment._core._inputs import check_count, per_sample
 from captum_alignment.robust._attack import UntargetedAttack
 

@@ -3,9 +3,9 @@
 import math
 
 import torch
-from foolbox.models import Model
 from torch import Tensor
 
+from captum_alignment._core._foolbox_names import Model
 from captum_alignment._core._inputs import accumulation_dtype, per_sample, per_sample_dot, per_sample_norm
 from captum_alignment.robust._attack import margin, nearer
 from captum_alignment.robust._plane import to_plane

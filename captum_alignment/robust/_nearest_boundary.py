@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import score_function, subset
+from captum_alignment._core._foolbox_names import Model
 from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment._core._inputs import per_sample_norm
 

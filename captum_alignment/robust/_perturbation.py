@@ -5,7 +5,8 @@ from typing import Any, cast
 import torch
 from captum.robust import Perturbation
 
-from captum_alignment._core._foolbox import Attack, Bounds, ScoresModel, is_fixed_epsilon, run_attack
+from captum_alignment._core._foolbox import Bounds, ScoresModel, is_fixed_epsilon, run_attack
+from captum_alignment._core._foolbox_names import Attack
 from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import ForwardFunc, InputsT, like_inputs, per_sample
 from captum_alignment._core._scores import as_target, compute_scores, resolve_target

@@ -1,21 +1,23 @@
 """The attacks that have a name, alone and together, and what else `adversarial_distance` takes."""
 
+from __future__ import annotations
+
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foolbox import attacks as fb
-from foolbox.attacks.base import Attack
+from captum_alignment._optional import WhenUsed
 
-from captum_alignment._core._foolbox import AttackLike
-from captum_alignment.robust._decision import DecisionSearch
-from captum_alignment.robust._deepfool import DeepFool
-from captum_alignment.robust._fab import FAB
-from captum_alignment.robust._gradient_attack import GradientAttack
-from captum_alignment.robust._rival_search import RivalSearch
+# The command line lists the names before anything that is slow is needed.
+if TYPE_CHECKING:
+    from captum_alignment import robust
+    from captum_alignment._core import _foolbox_names as fb
+    from captum_alignment._core._foolbox import AttackLike
+else:
+    robust, fb = WhenUsed("captum_alignment.robust"), WhenUsed("captum_alignment._core._foolbox_names")
 
 _L1, _L2, _LINF = 1.0, 2.0, math.inf
 
@@ -29,10 +31,10 @@ class Fallback:
 
 #: name -> {norm: what makes the attack}. The settings are for distances of hundreds of images in minutes.
 ATTACKS: dict[str, dict[float, Callable[[], AttackLike]]] = {
-    "rival-search": {p: lambda p=p: RivalSearch(norm=p) for p in (_L1, _L2, _LINF)},
-    "gradient": {p: lambda p=p: GradientAttack(norm=p) for p in (_L2, _LINF)},
-    "deepfool": {p: lambda p=p: DeepFool(norm=p) for p in (_L2, _LINF)},
-    "fab": {p: lambda p=p: FAB(norm=p) for p in (_L1, _L2, _LINF)},
+    "rival-search": {p: lambda p=p: robust.RivalSearch(norm=p) for p in (_L1, _L2, _LINF)},
+    "gradient": {p: lambda p=p: robust.GradientAttack(norm=p) for p in (_L2, _LINF)},
+    "deepfool": {p: lambda p=p: robust.DeepFool(norm=p) for p in (_L2, _LINF)},
+    "fab": {p: lambda p=p: robust.FAB(norm=p) for p in (_L1, _L2, _LINF)},
     "ddn": {_L2: lambda: fb.DDNAttack(steps=100)},
     "fmn": {
         _L1: lambda: fb.L1FMNAttack(steps=200),
@@ -46,21 +48,21 @@ ATTACKS: dict[str, dict[float, Callable[[], AttackLike]]] = {
     },
     "ead": {_L1: lambda: fb.EADAttack(binary_search_steps=4, steps=200)},
     "boundary": {_L2: lambda: fb.BoundaryAttack(steps=5000)},
-    "hop-skip-jump": {p: lambda p=p: DecisionSearch(norm=p) for p in (_L2, _LINF)},
+    "hop-skip-jump": {p: lambda p=p: robust.DecisionSearch(norm=p) for p in (_L2, _LINF)},
 }
 
 
 def _fast(norm: float) -> dict[str, AttackLike | Fallback]:
     if norm == _L1:
         # Planes move few features far, and on networks trained to be robust may lead astray: hops and FMN do not.
-        return {"rival-search": RivalSearch(norm=norm, rivals=2, hops=6), "fmn": fb.L1FMNAttack(steps=50)}
-    return {"rival-search": RivalSearch(norm=norm)}
+        return {"rival-search": robust.RivalSearch(norm=norm, rivals=2, hops=6), "fmn": fb.L1FMNAttack(steps=50)}
+    return {"rival-search": robust.RivalSearch(norm=norm)}
 
 
 def _thorough(norm: float) -> dict[str, AttackLike | Fallback]:
-    search = RivalSearch(norm=norm, rivals=9, reach=1.4, likely=3, starts=3, hops=12)
+    search = robust.RivalSearch(norm=norm, rivals=9, reach=1.4, likely=3, starts=3, hops=12)
     # There is no decision-based attack in l_1: that in l_2 finds a point at least.
-    fallback = {"hop-skip-jump": Fallback(DecisionSearch(norm=max(norm, _L2)))}
+    fallback = {"hop-skip-jump": Fallback(robust.DecisionSearch(norm=max(norm, _L2)))}
     if norm == _L1:
         # There "fast" ends in other valleys, which are nearer on one sample in six of networks trained to be robust.
         return {**_fast(norm), "rival-search-2": search, "fmn-2": ATTACKS["fmn"][norm](), **fallback}
@@ -70,8 +72,8 @@ def _thorough(norm: float) -> dict[str, AttackLike | Fallback]:
 def _paper_l2() -> dict[str, AttackLike | Fallback]:
     # The settings of Etmann et al. 2019 (Foolbox 1.8's defaults), which are not Foolbox 3's.
     return {
-        "gradient": GradientAttack(norm=2),
-        "deepfool": DeepFool(norm=2, steps=100),
+        "gradient": robust.GradientAttack(norm=2),
+        "deepfool": robust.DeepFool(norm=2, steps=100),
         "carlini-wagner": fb.L2CarliniWagnerAttack(
             binary_search_steps=5, steps=1000, stepsize=5e-3, confidence=0, initial_const=1e-2
         ),
@@ -81,8 +83,8 @@ def _paper_l2() -> dict[str, AttackLike | Fallback]:
 def _paper_linf() -> dict[str, AttackLike | Fallback]:
     # The paper attacks in l_2 only; these are its counterparts, with PGD for nets on which the linear step fails.
     return {
-        "gradient": GradientAttack(norm=_LINF),
-        "deepfool": DeepFool(norm=_LINF, steps=100),
+        "gradient": robust.GradientAttack(norm=_LINF),
+        "deepfool": robust.DeepFool(norm=_LINF, steps=100),
         "fmn": ATTACKS["fmn"][_LINF](),
         "pgd": ATTACKS["pgd"][_LINF](),
     }
@@ -146,7 +148,7 @@ def _ready(attack: Any, norm: float, name: str | None = None) -> AttackLike | Fa
     """One attack out of its name, its file, or itself; also one of a portfolio that was resolved before."""
     if isinstance(attack, str):
         attack = _from_file(attack) if ":" in attack else _made(ATTACKS, attack, norm)()
-    if isinstance(attack, type) or not (isinstance(attack, (Attack, Fallback)) or callable(attack)):
+    if isinstance(attack, type) or not (isinstance(attack, (fb.Attack, Fallback)) or callable(attack)):
         name = name or _name(attack)
         hint = "; make an instance of it" if isinstance(attack, type) else ""
         raise TypeError(f"attacks: {name!r} is {attack!r}, expected a Foolbox attack or a callable{hint}")

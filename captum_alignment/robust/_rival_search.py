@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from foolbox.models import Model
 from torch import Tensor
 
 from captum_alignment._core._foolbox import ScoresModel, class_to_leave, class_to_reach, score_function, subset
+from captum_alignment._core._foolbox_names import Model
 from captum_alignment._core._gradients import ScoreGraph
 from captum_alignment._core._inputs import check_count, dual, per_sample_norm
 from captum_alignment.robust._attack import UntargetedAttack, is_adversarial, nearer

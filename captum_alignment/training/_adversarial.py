@@ -6,12 +6,15 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import eagerpy as ep
 import torch
-from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfProjectedGradientDescentAttack
-from foolbox.attacks.gradient_descent_base import BaseGradientDescent
 from torch import Tensor
 from torch.nn import functional as F
 
 from captum_alignment._core._foolbox import ScoresModel, run_attack
+from captum_alignment._core._foolbox_names import (
+    BaseGradientDescent,
+    L2ProjectedGradientDescentAttack,
+    LinfProjectedGradientDescentAttack,
+)
 from captum_alignment._core._gradients import for_autograd
 from captum_alignment._core._inputs import (
     ForwardFunc,

@@ -24,6 +24,10 @@ def test_every_name_finds_adversarials_in_every_norm_that_it_claims(name, norm):
     assert result.distance.isfinite().float().mean() >= 0.5
 
 
+def test_the_slowest_is_made_too():
+    assert isinstance(resolve_attacks("boundary", 2)["boundary"], fb.BoundaryAttack)
+
+
 def test_names_by_norm():
     assert set(attack_names(1)) >= {"fast", "thorough", "rival-search", "fab", "fmn", "ead"}
     assert set(attack_names(2)) >= {"paper", "fast", "thorough", "gradient", "deepfool", "fab", "ddn", "carlini-wagner"}

@@ -18,8 +18,8 @@ class Command:
     """A command: what the list of commands says, what its own help adds, and an example.
 
     Attributes:
-        options: adds its options to a parser; called when the command is used, because they name what there is, which
-            is slow to import.
+        options: adds its options to a parser; called when the command is used, because they name what there is, in
+            rooms that no other command needs.
         run: with the parsed arguments; those that were not given are absent.
     """
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from captum_alignment.robust import resolve_attacks
 from captum_alignment.study.fit import TRAININGS, TrainingConfig
 
 
@@ -159,8 +160,6 @@ def _check_strengths(strengths: tuple[float, ...]) -> None:
 
 
 def _check_attacks(attacks: tuple[str, ...]) -> None:
-    from captum_alignment.robust import resolve_attacks  # noqa: PLC0415 - slow, and not needed by who reads defaults
-
     if len(set(attacks)) < len(attacks):
         raise ValueError(f"attacks: got {' '.join(attacks)}, expected each once")
     resolve_attacks(attacks, norm=2)

@@ -17,7 +17,7 @@ from captum_alignment.study.cohort._report import StudyResult, write_study_repor
 from captum_alignment.study.cohort._train import train_members
 from captum_alignment.study.compare import summarise_runs
 from captum_alignment.study.evaluation import write_table
-from captum_alignment.study.fit import SmallNet
+from captum_alignment.study.fit import small_network
 from captum_alignment.study.load import Data, as_device, load_data
 from captum_alignment.study.store import open_folder, read_manifest, write_text
 
@@ -110,7 +110,7 @@ def _samples(config: StudyConfig, data_root: str | Path | None, download: bool) 
 
 def _factory(data: Data) -> Callable[[], nn.Module]:
     channels, height, width = data.train.images.shape[1:]
-    return partial(SmallNet, (channels, height, width), len(data.classes))
+    return partial(small_network, (channels, height, width), len(data.classes))
 
 
 def _common(configs: Sequence[StudyConfig]) -> dict[str, Any]:

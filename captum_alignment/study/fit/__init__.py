@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from captum_alignment.study.fit._config import TrainingConfig
     from captum_alignment.study.fit._fit import EpochBar, count_correct, fit, fit_fresh
     from captum_alignment.study.fit._kept import SEED, kept
-    from captum_alignment.study.fit._networks import NETWORKS, SmallNet, network_factory
+    from captum_alignment.study.fit._networks import NETWORKS, network_factory, small_network
     from captum_alignment.study.fit._recipes import Recipe
     from captum_alignment.study.fit._trainings import STANDARD, TRAININGS, make_recipe
 
@@ -23,7 +23,6 @@ __all__ = [
     "TRAININGS",
     "EpochBar",
     "Recipe",
-    "SmallNet",
     "TrainingConfig",
     "count_correct",
     "fit",
@@ -31,6 +30,7 @@ __all__ = [
     "kept",
     "make_recipe",
     "network_factory",
+    "small_network",
 ]
 
 # Loaded on first use: the command line reads names from here before anything that is slow is needed.
@@ -40,7 +40,7 @@ __getattr__, __dir__ = on_first_use(
         "_config": ["TrainingConfig"],
         "_fit": ["EpochBar", "count_correct", "fit", "fit_fresh"],
         "_kept": ["SEED", "kept"],
-        "_networks": ["NETWORKS", "SmallNet", "network_factory"],
+        "_networks": ["NETWORKS", "network_factory", "small_network"],
         "_recipes": ["Recipe"],
         "_trainings": ["STANDARD", "TRAININGS", "make_recipe"],
     },

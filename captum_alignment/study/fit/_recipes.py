@@ -1,22 +1,27 @@
 """What a training adds to plain training: callbacks that change the step, target maps, another loss."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from captum_alignment._optional import WhenUsed
 
-from captum_alignment import training
-from captum_alignment.study.load import Split
-
+# The command line lists trainings, which hold recipes, before anything that is slow is needed.
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback  # the command line names trainings before anything slow is there
+    import torch
+    from lightning.pytorch import Callback
+    from torch import Tensor, nn
+
+    from captum_alignment import training
+    from captum_alignment.study.load import Split
+else:
+    torch, training = WhenUsed("torch"), WhenUsed("captum_alignment.training")
 
 #: The loss of a batch, from its scores (N, K), images and labels.
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Loss: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
 PGD_STEPS = 7
 _MAGNITUDE = 0.05
@@ -25,7 +30,7 @@ _TEACHER_RADIUS = 28 / 3
 
 
 def cross_entropy(scores: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(scores, labels)
+    return torch.nn.functional.cross_entropy(scores, labels)
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,13 @@ class Recipe:
         callbacks: that change the step. maps: a target map for each training image. loss: of a batch.
     """
 
-    callbacks: "Sequence[Callback]" = ()
+    callbacks: Sequence[Callback] = ()
     maps: Tensor | None = None
     loss: Loss = cross_entropy
 
 
 #: A network trained with a recipe on the same data by the same seed: ``teach("pgd-l2", Recipe(...))``.
-Teach = Callable[[str, Recipe], nn.Module]
+Teach: TypeAlias = "Callable[[str, Recipe], nn.Module]"
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def interpreted(*, robust: bool, method: Any, threshold: float, permuted: float 
             teacher = lesson.teach("robust", Recipe([training.AdversarialTraining(radius, steps=PGD_STEPS)]))
         else:
             teacher = lesson.teach("plain", Recipe())
-        pairs = TensorDataset(samples.images, samples.labels)
+        pairs = torch.utils.data.TensorDataset(samples.images, samples.labels)
         store = lesson.folder / f"{method}-of-{'robust' if robust else 'plain'}"
         training.saliency_targets(teacher, pairs, store, method=method)
         stored = training.SaliencyTargets(pairs, store, threshold=threshold, permuted=permuted)

@@ -1,12 +1,13 @@
 """The ways in which a cohort can be trained: what the strength of each is, which are sensible, and what it adds."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from captum_alignment._optional import WhenUsed
 from captum_alignment.study.fit._recipes import (
     PGD_STEPS,
     Lesson,
@@ -18,16 +19,16 @@ from captum_alignment.study.fit._recipes import (
     interpreted,
     regularized,
 )
-from captum_alignment.study.load import Split
-from captum_alignment.training import (
-    TRADES,
-    EdgeAlignment,
-    JacobianRegularizer,
-    LargeMargin,
-    LinearRegions,
-    LocalLipschitz,
-    PerceptualAlignment,
-)
+
+# The command line lists trainings before anything that is slow is needed.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from captum_alignment import training
+    from captum_alignment.study.load import Split
+else:
+    torch, training = WhenUsed("torch"), WhenUsed("captum_alignment.training")
 
 #: Weights of the regularizers whose strength is a distance.
 _MARGIN_WEIGHT, _TRADES_WEIGHT, _REGION_WEIGHT = 1.0, 3.0, 0.3
@@ -91,7 +92,7 @@ TRAININGS: dict[str, Training] = {
         "Etmann et al. 2019",
         (0.0, 0.03, 0.1, 0.3, 1.0, 3.0),
         (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
-        regularized(lambda weight, _: LocalLipschitz(weight)),
+        regularized(lambda weight, _: training.LocalLipschitz(weight)),
     ),
     "l1": Training(
         "l₁ norm of the loss gradient",
@@ -100,7 +101,7 @@ TRAININGS: dict[str, Training] = {
         "Rodríguez-Muñoz et al. 2024",
         (0.0, 0.01, 0.03, 0.1),
         (0.0, 0.01, 0.03, 0.1),
-        regularized(lambda weight, _: LocalLipschitz(weight, norm=math.inf, squared=False)),
+        regularized(lambda weight, _: training.LocalLipschitz(weight, norm=math.inf, squared=False)),
     ),
     "jacobian": Training(
         "Jacobian regularization",
@@ -109,7 +110,7 @@ TRAININGS: dict[str, Training] = {
         "Hoffman et al. 2019",
         (0.0, 0.001, 0.003, 0.01, 0.03),
         (0.0, 0.003, 0.01, 0.03, 0.1),
-        regularized(lambda weight, _: JacobianRegularizer(weight)),
+        regularized(lambda weight, _: training.JacobianRegularizer(weight)),
     ),
     "interpretation": _interpretation(
         "SmoothGrad of a plain network", interpreted(robust=False, method="smoothgrad", threshold=1.25)
@@ -130,7 +131,7 @@ TRAININGS: dict[str, Training] = {
         "Ganz et al. 2023",
         (0.0, 0.1, 0.3, 1.0, 3.0),
         (0.0, 0.3, 1.0, 3.0),
-        regularized(lambda weight, samples: PerceptualAlignment(weight, _class_means(samples))),
+        regularized(lambda weight, samples: training.PerceptualAlignment(weight, _class_means(samples))),
     ),
     "edges": Training(
         "gradients on edges",
@@ -139,7 +140,7 @@ TRAININGS: dict[str, Training] = {
         "after Rodríguez-Muñoz et al. 2024",
         (0.0, 0.1, 0.3, 1.0),
         (0.0, 0.1, 0.3, 1.0),
-        regularized(lambda weight, _: EdgeAlignment(weight)),
+        regularized(lambda weight, _: training.EdgeAlignment(weight)),
     ),
     "large-margin": Training(
         "large margin, training for ρ̃",
@@ -148,7 +149,7 @@ TRAININGS: dict[str, Training] = {
         "Elsayed et al. 2018",
         (0.0, 0.1, 0.2, 0.4, 0.8),
         (0.0, 0.5, 1.0, 2.0),
-        regularized(lambda margin, _: LargeMargin(_MARGIN_WEIGHT, margin=margin, candidates=3)),
+        regularized(lambda margin, _: training.LargeMargin(_MARGIN_WEIGHT, margin=margin, candidates=3)),
     ),
     "linear-regions": Training(
         "large linear regions",
@@ -157,7 +158,7 @@ TRAININGS: dict[str, Training] = {
         "Croce et al. 2019",
         (0.0, 0.1, 0.2, 0.4),
         (0.0, 0.3, 1.0),
-        regularized(lambda size, _: LinearRegions(_REGION_WEIGHT, region=size, margin=size, candidates=10)),
+        regularized(lambda size, _: training.LinearRegions(_REGION_WEIGHT, region=size, margin=size, candidates=10)),
     ),
     "trades": Training(
         "TRADES, l₂",
@@ -166,7 +167,7 @@ TRAININGS: dict[str, Training] = {
         "Zhang et al. 2019",
         (0.0, 0.1, 0.2, 0.4, 0.8),
         (0.0, 0.5, 1.0, 1.5),
-        regularized(lambda radius, _: TRADES(_TRADES_WEIGHT, epsilon=radius, norm=2, steps=PGD_STEPS)),
+        regularized(lambda radius, _: training.TRADES(_TRADES_WEIGHT, epsilon=radius, norm=2, steps=PGD_STEPS)),
     ),
     "pgd-l2": Training(
         "adversarial training, l₂",

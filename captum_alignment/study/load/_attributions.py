@@ -1,21 +1,29 @@
 """Attributions by name: Captum's, baselines that need no network, and a user's own."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, NoiseTunnel, Saliency
-from torch import Tensor, nn
-
-from captum_alignment.attr import LinearizedRobustness
+from captum_alignment._optional import WhenUsed
 from captum_alignment.study.load._factories import call_factory, did_you_mean, parse_factory
-from captum_alignment.training import edge_maps
+
+# The command line lists the names before anything that is slow is needed.
+if TYPE_CHECKING:
+    import torch
+    from captum import attr as captum
+    from torch import Tensor
+
+    from captum_alignment import attr, training
+else:
+    torch, captum = WhenUsed("torch"), WhenUsed("captum.attr")
+    attr, training = WhenUsed("captum_alignment.attr"), WhenUsed("captum_alignment.training")
 
 #: Maps of images (N, C, H, W) and the classes (N,) that the explained model predicts.
-MapFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+MapFunction: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 RANDOM = "random"
 #: Parameters of a function that knows its model.
@@ -32,22 +40,22 @@ def random_maps(images: Tensor, _targets: Tensor) -> Tensor:
 
 
 def _smoothgrad(model: Any, bounds: tuple[float, float]) -> MapFunction:
-    tunnel, deviation = NoiseTunnel(Saliency(model)), _NOISE * (bounds[1] - bounds[0])
+    tunnel, deviation = captum.NoiseTunnel(captum.Saliency(model)), _NOISE * (bounds[1] - bounds[0])
     options: dict[str, Any] = {"abs": False, "nt_samples": _COPIES, "nt_samples_batch_size": 5, "stdevs": deviation}
     return partial(_attribute, tunnel, **options)
 
 
 def _gradcam(model: Any) -> MapFunction:
     """Grad-CAM (Selvaraju et al. 2017) of the last convolution, interpolated to the images."""
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    layers = [layer for layer in modules if isinstance(layer, nn.Conv2d)]
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    layers = [layer for layer in modules if isinstance(layer, torch.nn.Conv2d)]
     if not layers:
         raise ValueError("attributions: gradcam needs a model with a convolution, torch.nn.Conv2d")
 
     def maps(images: Tensor, targets: Tensor) -> Tensor:
-        found = LayerGradCam(model, layers[-1]).attribute(images, target=targets, relu_attributions=True)
-        assert isinstance(found, Tensor)
-        return LayerAttribution.interpolate(found, tuple(images.shape[2:]), "bilinear").expand_as(images)
+        found = captum.LayerGradCam(model, layers[-1]).attribute(images, target=targets, relu_attributions=True)
+        assert isinstance(found, torch.Tensor)
+        return captum.LayerAttribution.interpolate(found, tuple(images.shape[2:]), "bilinear").expand_as(images)
 
     return maps
 
@@ -55,15 +63,15 @@ def _gradcam(model: Any) -> MapFunction:
 #: Made from the model and the bounds of the images. Gradients are signed: whether the sign counts is said elsewhere.
 BUILT_IN: dict[str, Callable[[Any, tuple[float, float]], MapFunction]] = {
     RANDOM: lambda _model, _bounds: random_maps,
-    "sobel": lambda _model, _bounds: lambda images, _targets: edge_maps(images),
-    "saliency": lambda model, _: partial(_attribute, Saliency(model), abs=False),
+    "sobel": lambda _model, _bounds: lambda images, _targets: training.edge_maps(images),
+    "saliency": lambda model, _: partial(_attribute, captum.Saliency(model), abs=False),
     "smoothgrad": _smoothgrad,
-    "input-x-gradient": lambda model, _: partial(_attribute, InputXGradient(model)),
+    "input-x-gradient": lambda model, _: partial(_attribute, captum.InputXGradient(model)),
     "integrated-gradients": lambda model, _: partial(
-        _attribute, IntegratedGradients(model), n_steps=_STEPS, internal_batch_size=_ROWS
+        _attribute, captum.IntegratedGradients(model), n_steps=_STEPS, internal_batch_size=_ROWS
     ),
     "gradcam": lambda model, _: _gradcam(model),
-    "binarized-saliency": lambda model, _: partial(_attribute, LinearizedRobustness(model)),
+    "binarized-saliency": lambda model, _: partial(_attribute, attr.LinearizedRobustness(model)),
 }
 
 

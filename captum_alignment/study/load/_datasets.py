@@ -2,9 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence, Sized
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,11 @@ from torch.utils.data import Dataset
 
 from captum_alignment.study.load._factories import call_factory, did_you_mean, parse_factory, reason
 from captum_alignment.study.load._fitted import Fitted
+from captum_alignment.study.load._forms import FORMS, SOURCES
 from captum_alignment.study.load._given import as_dataset
 from captum_alignment.study.load._hugging_face import open_hugging_face
-from captum_alignment.study.load._npz import open_npz
 from captum_alignment.study.load._sources import Arrays, Files, channels_first
-from captum_alignment.study.load._splits import TORCHVISION, class_names, digits, open_torchvision
+from captum_alignment.study.load._splits import class_names, digits, open_torchvision
 
 _SPLITS = ("test", "train")
 #: Images that torchvision's list leaves out.
@@ -73,19 +71,6 @@ def load_dataset(
     return dataset if resize is None and crop is None else Fitted(dataset, resize, crop, interpolation)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A kind of data set: what opens it, from what follows the colon, and whether it has training and test samples.
-
-    Attributes:
-        open: of (argument, root, split, download).
-    """
-
-    open: Callable[[str, Path | None, str, bool], Any]
-    argument: str = ""
-    has_splits: bool = False
-
-
 def _open(spec: str, root: Path | None, split: str, download: bool) -> tuple[Any, bool]:
     """The data set, and whether its source has splits."""
     kind, colon, argument = spec.partition(":")
@@ -100,13 +85,13 @@ def _open(spec: str, root: Path | None, split: str, download: bool) -> tuple[Any
     return _from_factory(spec), False
 
 
-def _digits(_argument: str, _root: Path | None, split: str, _download: bool) -> Arrays:
+def from_digits(split: str) -> Arrays:
     train, test, classes = digits()
     part = train if split == "train" else test
     return Arrays(part.images, part.labels, ids=part.ids, classes=classes)
 
 
-def _torchvision(name: str, _argument: str, root: Path | None, split: str, download: bool) -> Arrays | Files:
+def from_torchvision(name: str, root: Path | None, split: str, download: bool) -> Arrays | Files:
     source = open_torchvision(name, root, train=split == "train", download=download)
     if hasattr(source, "samples"):  # ImageNet lies in files
         folder = Path(source.split_folder)
@@ -116,7 +101,7 @@ def _torchvision(name: str, _argument: str, root: Path | None, split: str, downl
     return Arrays(images, torch.as_tensor(source.targets), classes=class_names(source))
 
 
-def _image_folder(text: str, *_: Any) -> Files:
+def from_folder(text: str) -> Files:
     from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: PLC0415 - needed for folders only
 
     folder = Path(text).expanduser()
@@ -177,7 +162,7 @@ def _say_skipped(folder: Path, skipped: Sequence[str]) -> None:
         )
 
 
-def _hugging_face(name: str, _root: Path | None, split: str, download: bool) -> Any:
+def from_hugging_face(name: str, split: str, download: bool) -> Any:
     return as_dataset(open_hugging_face(name.strip(), split, download=download))
 
 
@@ -194,19 +179,3 @@ def _from_factory(spec: str) -> Any:
     if not length:
         raise ValueError(f"{label} without samples")
     return dataset
-
-
-#: Every kind of data set by the word before its colon; what is none of them is a user's own.
-SOURCES: dict[str, Source] = {
-    "digits": Source(_digits, has_splits=True),
-    **{name: Source(partial(_torchvision, name), has_splits=True) for name in TORCHVISION},
-    "imagefolder": Source(_image_folder, "PATH"),
-    "npz": Source(lambda text, *_: open_npz(text), "FILE"),
-    "hf": Source(_hugging_face, "NAME", has_splits=True),
-}
-#: What can be said for a data set.
-FORMS = (
-    *(f"{name}:{source.argument}" if source.argument else name for name, source in SOURCES.items()),
-    "path/file.py:factory",
-    "package.module:factory",
-)

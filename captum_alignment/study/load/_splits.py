@@ -9,18 +9,11 @@ import torch
 from torch import Tensor
 
 from captum_alignment.study.load._factories import reason
+from captum_alignment.study.load._forms import TORCHVISION
 from captum_alignment.study.load._given import named_classes
 from captum_alignment.study.load._samples import Samples
 from captum_alignment.study.store import state_hash
 
-#: torchvision's class and what lies under the root.
-TORCHVISION = {
-    "mnist": ("MNIST", "MNIST/raw"),
-    "fashion-mnist": ("FashionMNIST", "FashionMNIST/raw"),
-    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
-    "cifar100": ("CIFAR100", "cifar-100-python"),
-    "imagenet": ("ImageNet", "ILSVRC2012_devkit_t12.tar.gz"),
-}
 _DIGITS_HELD_OUT = 500
 
 

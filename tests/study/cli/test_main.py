@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from captum_alignment.study.cli import main
+from captum_alignment.study.cli._main import COMMANDS
 from captum_alignment.study.cohort import _train
 from captum_alignment.study.cohort._claims import CLAIMS
 from captum_alignment.study.compare import runs_in, summarise_runs
 from captum_alignment.study.evaluation import _records, _work
+from tests.study.compare.test_pictures import NAMES
 from tests.study.conftest import TINY
 from tests.study.pages import table
 
@@ -36,9 +38,7 @@ def test_a_study_writes_everything(tiny_study):
         "records.parquet",
         "summary.csv",
         "report.html",
-        *(f"figures/{name}.png" for name in ("alignment", "strengths", "distributions", "robust_accuracy")),
-        *(f"figures/{name}.png" for name in ("split", "terms", "linearity")),
-        *(f"figures/linearized_{name}.png" for name in ("alignment", "distance")),
+        *(f"figures/{name}.png" for name in ("alignment", "strengths", "terms", *NAMES)),
         *(f"models/{name}_seed-0.pt" for name in ("standard", "lipschitz-0.01")),
         *(f"evaluations/{network}_seed-0/{name}" for network in ("standard", "lipschitz-0.01") for name in EVALUATION),
     }
@@ -227,6 +227,30 @@ def test_argparse_errors_also_exit_with_2(capsys):
             main(arguments)
         assert raised.value.code == 2
     capsys.readouterr()
+
+
+#: What takes seconds to import, and what the extras bring.
+SLOW = {"captum", "foolbox", "matplotlib", "numpy", "scipy", "torch", "torchvision"}
+OPTIONAL = {"jinja2", "lightning", "pandas", "pyarrow", "safetensors", "sklearn"}
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("--no-such-option", 2)])
+def test_help_and_usage_errors_answer_before_anything_slow_or_optional_is_loaded(command, word, code):
+    asked = (
+        "import sys\n"
+        "from captum_alignment.study.cli import main\n"
+        "try:\n"
+        f"    main([{command!r}, {word!r}])\n"
+        "finally:\n"
+        "    print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert f"usage: captum-alignment {command}" in done.stdout + done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "captum_alignment.study.cli._main" in loaded
+    assert not loaded & (SLOW | OPTIONAL)
 
 
 def test_a_missing_optional_dependency_is_named_with_the_command_that_brings_it(tmp_path):

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback
 from captum_alignment.study.cohort import make_config
 from captum_alignment.study.cohort._members import Member, make_members
 from captum_alignment.study.cohort._train import load_network, train, train_members
-from captum_alignment.study.fit import SmallNet
+from captum_alignment.study.fit import small_network
 from captum_alignment.study.load import load_data
 
 CPU = torch.device("cpu")
@@ -16,8 +16,8 @@ MEMBERS = make_members({"lipschitz": (0.0, 0.3)}, (5, 6))
 PLAIN = Member("standard", 0.0, 5)
 
 
-def network() -> SmallNet:
-    return SmallNet((1, 8, 8), 10)
+def network() -> torch.nn.Sequential:
+    return small_network((1, 8, 8), 10)
 
 
 def regularized(strength=0.3, seed=5) -> Member:
@@ -34,13 +34,13 @@ def weights(network) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
-def test_small_net_is_the_papers(shape):
-    network = SmallNet(shape, 10)
+def test_the_small_network_is_the_papers(shape):
+    network = small_network(shape, 10)
     assert network(torch.rand(2, *shape)).shape == (2, 10)
     convolutions = [layer.out_channels for layer in network if isinstance(layer, torch.nn.Conv2d)]
     assert convolutions == [32, 64, 128]
     with pytest.raises(ValueError, match="at least 8 x 8"):
-        SmallNet((1, 7, 28), 10)
+        small_network((1, 7, 28), 10)
 
 
 def test_training_is_reproducible_and_leaves_the_global_generator_alone(samples, tmp_path):

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from captum_alignment.study.compare._diagnosis_figures import run_linearity_figure, run_split_figure, run_terms_figure
+from captum_alignment.study.compare._diagnosis_figures import run_terms_figure
 from captum_alignment.study.compare._figures import (
     beyond_sentence,
     distribution_figure,
     eps_grid,
     robust_accuracy_figure,
 )
+from captum_alignment.study.compare._pictures import drawn
 from captum_alignment.study.compare._scatter import cut_off, far_apart, run_scatter_figure
 from captum_alignment.study.compare._summary import robust_accuracy, summarise_runs
 from captum_alignment.study.evaluation import Run
@@ -17,16 +18,9 @@ ALL = np.ones(40, dtype=bool)
 
 
 def everything(runs):
-    summary = summarise_runs(runs)
-    return [
-        distribution_figure(runs),
-        robust_accuracy_figure([[run] for run in runs]),
-        run_scatter_figure(runs, "linearized_distance"),
-        run_scatter_figure(runs, "linearized_alignment"),
-        run_split_figure(runs, summary),
-        run_terms_figure(runs),
-        run_linearity_figure(runs, summary),
-    ]
+    """What the report draws; that of biases also where there are none."""
+    figures = drawn(runs, summarise_runs(runs), [[run] for run in runs])
+    return [*(figure for figure, _ in figures.values()), run_terms_figure(runs)]
 
 
 @pytest.mark.parametrize(

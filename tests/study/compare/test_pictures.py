@@ -1,5 +1,7 @@
 """The figures of a report, as Python has them."""
 
+import re
+from importlib import resources
 from io import BytesIO
 
 import matplotlib.figure
@@ -7,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from captum_alignment.study import figures
+from captum_alignment.study import figures, page
 from captum_alignment.study.compare._pictures import drawn, galleries
 from captum_alignment.study.compare._summary import summarise_runs
 from captum_alignment.study.evaluation import evaluate
 from tests.study.evaluation.test_evaluate import Images, network
 from tests.study.runs import make_run
 
+#: The figures of every run, and those of some.
 NAMES = ["distributions", "robust_accuracy", "linearized_distance", "linearized_alignment", "split", "linearity"]
+OF_SOME = ["terms", "attributions"]
 
 
 def pictures(*runs):
@@ -39,7 +43,8 @@ def test_figures_are_those_of_the_report_by_name(tmp_path):
         evaluate(network(), Images(6 + seed), out=tmp_path / name, attacks="deepfool", attributions=("gradcam",))
     found = figures([tmp_path / "one", str(tmp_path / "two")])
     assert set(found) == {
-        *(*NAMES, "terms", "attributions"),
+        *NAMES,
+        *OF_SOME,
         *(f"gallery:{name}:{kind}" for name, kind in (("one", "least"), ("two", "least"), ("two", "most"))),
     }
     assert all(isinstance(figure, matplotlib.figure.Figure) for figure in found.values())
@@ -47,6 +52,13 @@ def test_figures_are_those_of_the_report_by_name(tmp_path):
     found["robust_accuracy"].savefig(BytesIO())
     with pytest.raises(ValueError, match="runs: got none"):
         figures([])
+
+
+@pytest.mark.parametrize("name", [*NAMES, *OF_SOME])
+def test_every_figure_has_its_place_in_the_report_and_in_the_docs(name):
+    template = resources.files(page) / "templates" / "runs.html.jinja"
+    assert f'{{{{ figure(pictures["{name}"], "wide") }}}}' in template.read_text("utf-8")
+    assert re.search(rf"\b{name}\b", (figures.__doc__ or "").partition("Returns:")[2])
 
 
 def test_a_gallery_does_not_repeat_the_saliency():

@@ -7,7 +7,7 @@ from captum_alignment import adversarial_distance, linear_analysis
 from captum_alignment.metrics import linearity_profile
 from captum_alignment.study.evaluation import BACK, BIAS, FORWARD
 from captum_alignment.study.evaluation._measure import explain, usable_scores
-from captum_alignment.study.fit import SmallNet
+from captum_alignment.study.fit import small_network
 from captum_alignment.study.load import load_data
 
 
@@ -26,7 +26,7 @@ def images():
 
 def test_the_terms_sum_to_the_margin_and_the_profiles_are_the_librarys(images):
     torch.manual_seed(0)
-    network = SmallNet((1, 8, 8), 10).eval()
+    network = small_network((1, 8, 8), 10).eval()
     with torch.no_grad():
         network[13].bias -= network(images).mean(0)  # else an untrained network predicts one class everywhere
     analysis = linear_analysis(network, images)

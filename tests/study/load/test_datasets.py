@@ -11,8 +11,7 @@ from torchvision import datasets
 
 from captum_alignment.study import load_dataset
 from captum_alignment.study.load import Samples, load_data
-from captum_alignment.study.load._datasets import SOURCES
-from captum_alignment.study.load._splits import TORCHVISION
+from captum_alignment.study.load._forms import SOURCES, TORCHVISION
 from tests.study.load.test_given import Rows
 from tests.test_examples import ROOT
 
