@@ -128,7 +128,7 @@ def widest_dtype(device: torch.device) -> torch.dtype:
 
 def rows(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """``tensor`` (N, ...) as a matrix (N, D) of ``dtype``."""
-    return tensor.reshape(len(tensor), -1).to(dtype)
+    return tensor.reshape(len(tensor), math.prod(tensor.shape[1:])).to(dtype)  # -1 fits no empty batch
 
 
 def flatten(tensors: Tensors, dtype: torch.dtype) -> Tensor:

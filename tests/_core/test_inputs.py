@@ -11,11 +11,13 @@ from captum_alignment._core._inputs import (
     check_finite,
     check_norm,
     dual,
+    flatten,
     join,
     like_inputs,
     per_sample_dot,
     per_sample_norm,
     ratio,
+    unflatten,
     unit,
 )
 
@@ -112,3 +114,11 @@ def test_output_is_a_tuple_for_a_tuple():
     x = torch.zeros(1)
     assert like_inputs((x,), x) is x
     assert like_inputs((x,), (x,)) == (x,)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (0,), (5, 3, 4), (5,)])
+def test_flat_samples_come_back_also_from_an_empty_batch(shape):
+    tensors = (torch.rand(shape), torch.rand(shape[0], 2))
+    matrix = flatten(tensors, torch.float64)
+    assert matrix.shape == (shape[0], math.prod(shape[1:]) + 2)
+    assert all(map(torch.equal, unflatten(matrix, tensors), tensors))

@@ -278,6 +278,17 @@ def test_tuple_inputs_and_additional_arguments():
     assert 0.5 < (result.distance / rho).median() < 2
 
 
+@pytest.mark.parametrize(("norm", "name"), [(1, "fast"), (2, "ddn"), (math.inf, "gradient")])
+def test_a_tuple_is_attacked_as_one_joint_vector(norm, name):
+    net, (a, b) = TwoInputs(), two_inputs(3)
+    joint = torch.cat([a, b.flatten(1)], 1)
+    apart = adversarial_distance(net, (a, b), attacks=name, norm=norm)
+    together = adversarial_distance(lambda z: net(z[:, :4], z[:, 4:].reshape(-1, 2, 4)), joint, attacks=name, norm=norm)
+    assert not apart.errors
+    assert apart.distance.isfinite().all()
+    assert torch.equal(apart.distance, together.distance)
+
+
 def test_tensor_is_one_tuple():
     net, x = cnn(), images(3)
     alone, tupled = adversarial_distance(net, x), adversarial_distance(net, (x,))
