@@ -56,7 +56,7 @@ def measure_attributions(
 
     def put(name: str, values: Tensor, rows: Tensor) -> None:
         columns[name] = np.full(len(group), np.nan)
-        columns[name][rows.numpy()] = values.detach().double().cpu().numpy()
+        columns[name][rows.numpy()] = values.detach().cpu().double().numpy()
 
     def deletion(maps: Tensor, rows: Tensor) -> Tensor:
         x, classes = images[rows], targets[rows]
