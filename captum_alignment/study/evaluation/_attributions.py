@@ -116,7 +116,7 @@ def _uniform(indices: Iterable[int], shape: tuple[int, ...]) -> Tensor:
 
 
 def _without_ties(maps: Tensor, draws: Tensor) -> Tensor:
-    """The rank (n, 1, ...) of every pixel by the size of ``maps``; among equal ones the sample's own ``draws`` decide."""
+    """The rank (n, 1, ...) of every pixel by the size of ``maps``; among equals the sample's own ``draws`` decide."""
     sizes, chance = (one.abs().sum(1, keepdim=True) if one.ndim > 2 else one.abs() for one in (maps, draws))
     keys = [one.flatten(1).cpu().double().numpy() for one in (chance, sizes)]
     ranks = np.lexsort(keys).argsort(1).reshape(sizes.shape)
