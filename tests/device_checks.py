@@ -78,6 +78,14 @@ def evaluated(copies):
     return check
 
 
+def attributed(move):
+    """The numbers of `evaluate` that are measured of an attribution."""
+    masks: Any = MAPS[:, 0] > 0
+    options: Any = {"attacks": {"one": robust.GradientAttack(steps=5)}, "attributions": "saliency", "masks": masks}
+    table = evaluate(net(move), X, **options).filter(regex=":saliency|deletion:random|^mask$")
+    return move(torch.tensor(table.filter(regex="^(?!seconds|failed)").to_numpy(float)).float())
+
+
 class Module(LightningModule):
     """What callbacks are called with; no trainer knows the pretended device."""
 
@@ -164,6 +172,7 @@ CHECKS = {
     "Alignment": lambda m: ca.Alignment(net(m))(x(m)),
     "linearity_profile": lambda m: metrics.linearity_profile(net(m), x(m)),
     "relevance_mass_accuracy": lambda m: metrics.relevance_mass_accuracy(maps(m), maps(m)[:, 0] > 0),
+    "pointing_game": lambda m: metrics.pointing_game(maps(m), maps(m)[:, 0] > 0),
     "rank_correlation": lambda m: metrics.rank_correlation(maps(m), x(m)),
     "remove_features": lambda m: metrics.remove_features(x(m), maps(m), 0.3, baselines=0.0),
     "deletion_curve": lambda m: metrics.deletion_curve(net(m), x(m), maps(m), baselines=0.0),
@@ -188,5 +197,6 @@ CHECKS = {
     "RegularizationCallback, own": step_with_callback("own"),
     **{f"EvaluationCallback, {copies} copies": validated(copies) for copies in (1, 3)},
     **{f"evaluate, {copies} copies": evaluated(copies) for copies in (1, 3)},
+    "evaluate with an attribution": attributed,
     "thorough": lambda m: ca.adversarial_distance(net(m), x(m), attacks="thorough").distance,
 }

@@ -19,6 +19,7 @@ NONE = [
     "alignment_null",
     "rank_correlation",
     "relevance_mass_accuracy",
+    "pointing_game",
     "jacobian_penalty",
 ]
 ONCE = [name for name in CHECKS if "_penalty" in name or name.partition(",")[0] in REGULARIZERS]

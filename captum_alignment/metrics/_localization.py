@@ -7,7 +7,7 @@ from captum_alignment._core._inputs import as_images, as_tensors, widest_dtype
 
 
 def relevance_mass_accuracy(attributions: Tensor, masks: Tensor) -> Tensor:
-    """The share (N,) of the size of every map that lies inside its mask, in float64.
+    """The share (N,) of the size of every map that lies inside its mask, in float64 (float32 where a device lacks it).
 
     Sizes are absolute values summed over channels. What a flat map scores is the mask's share of the pixels.
 
@@ -32,10 +32,20 @@ def relevance_mass_accuracy(attributions: Tensor, masks: Tensor) -> Tensor:
 
 
 def pointing_game(attributions: Tensor, masks: Tensor) -> Tensor:
-    """Whether the largest value of every map lies inside its mask: 1 where it does, else 0, (N,), in float64.
+    """Whether the largest size in every map lies inside its mask (N,): 1 where it does, else 0.
 
-    Of several equal ones it is their share inside. There is no tolerance around the mask, other than in the paper's 15
-    pixels. Arguments and errors as in `relevance_mass_accuracy`, NaN where it has NaN.
+    In float64, or float32 on a device that lacks it. Sizes are absolute values summed over channels. Of several equal
+    largest ones it is their share inside. There is no tolerance around the mask, other than in the paper's 15 pixels.
+
+    Args:
+        attributions: (N, C, H, W).
+        masks: of booleans, (N, H, W) or (N, 1, H, W), True inside.
+
+    Returns:
+        Values in [0, 1]; NaN for a map that is 0 everywhere or not finite, and for a mask that is empty.
+
+    Raises:
+        TypeError, ValueError: not tensors of these kinds and shapes.
 
     Zhang, Bargal, Lin, Brandt, Shen & Sclaroff (2018).
 
@@ -44,7 +54,7 @@ def pointing_game(attributions: Tensor, masks: Tensor) -> Tensor:
     tensor([0.], dtype=torch.float64)
     """
     sizes, inside = _flat(attributions, masks)
-    largest = (sizes == sizes.amax(1, keepdim=True)).double()
+    largest = (sizes == sizes.amax(1, keepdim=True)).to(sizes.dtype)
     return (largest * inside).sum(1) / torch.where(_usable(sizes, inside), largest.sum(1), torch.nan)
 
 

@@ -42,7 +42,9 @@ _REACHES_BACK = (
 
 @dataclass(frozen=True)
 class RandomizationCheck:
-    """Rank correlations of the attributions with those of the trained network, on the inputs' device, in float64.
+    """Rank correlations of the attributions with those of the trained network, on the inputs' device.
+
+    In float64, or float32 on a device that lacks it.
 
     Attributes:
         layers: the L layers in the order in which they were randomised.

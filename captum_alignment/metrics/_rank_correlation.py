@@ -7,7 +7,9 @@ from captum_alignment._core._inputs import TensorOrTuple, as_tensors, check_same
 
 
 def rank_correlation(attributions: TensorOrTuple, others: TensorOrTuple) -> Tensor:
-    """Spearman's rank correlation (N,) of two attributions of each sample, in float64; equal values share a mean rank.
+    """Spearman's rank correlation (N,) of two attributions of each sample; equal values share a mean rank.
+
+    In float64, or float32 on a device that lacks it.
 
     Args:
         attributions: tensor (N, ...) or a tuple of such; a tuple is one joint vector per sample.

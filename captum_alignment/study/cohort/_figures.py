@@ -6,12 +6,24 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from captum_alignment.study.cohort._cohort import Cohort
 from captum_alignment.study.compare import USABLE
 from captum_alignment.study.evaluation import BY_ATTACK
-from captum_alignment.study.page import BLUE, GREEN, INK, MUTED, ORANGE, PINK, STYLE, VERMILION, WIDTH, Array, run_style
+from captum_alignment.study.page import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PINK,
+    STYLE,
+    VERMILION,
+    WIDTH,
+    Array,
+    percent_axis,
+    run_style,
+)
 
 _CURVES = {
     "distance": (INK, "o", "ρ, smallest over attacks"),
@@ -39,14 +51,15 @@ def alignment_figure(cohorts: Sequence[Cohort]) -> Figure:
                 rho, alpha = (cohorts[0].medians[each].mean(axis=1)[keep] for each in (name, "alignment"))
                 axes.plot(rho, alpha, color=color, marker=marker, label=label, lw=1.2, zorder=3)
         for number, cohort in enumerate(cohorts):
-            color, marker, label = (run_style(number)["color"], "o", cohort.training)
-            _curve(axes, cohort, color, marker, _CURVES["distance"][2] if len(cohorts) == 1 else label)
+            several = len(cohorts) > 1
+            label, chance = (cohort.training, f", {cohort.training}") if several else (_CURVES["distance"][2], "")
+            _curve(axes, cohort, run_style(number)["color"], label, f"chance level{chance}")
         axes.margins(0.08)
         for cohort in cohorts:
             _left_out(axes, cohort)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("median robustness (l₂ distance, pixels in [0, 1])")
-        axes.set_ylabel("median alignment α")
+        axes.set_ylabel("median alignment α (l₂)")
         figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -58,15 +71,15 @@ def _by_attack(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
         yield name, *_CURVES.get(name, spare)
 
 
-def _curve(axes: Axes, cohort: Cohort, color: str, marker: str, label: str) -> None:
+def _curve(axes: Axes, cohort: Cohort, color: str, label: str, chance: str) -> None:
     """The medians of the usable strengths, with the intervals of both, the chance level, and the ends' strengths."""
     keep = cohort.usable
     (x, x_low, x_high), (y, y_low, y_high) = (
         [values[keep] for values in cohort.level(name)] for name in ("distance", "alignment")
     )
-    axes.plot(x, y, color=color, marker=marker, label=label, lw=2, zorder=3)
+    axes.plot(x, y, color=color, marker="o", label=label, lw=2, zorder=3)
     null = cohort.medians["null"].mean(axis=1)[keep]
-    axes.plot(x, null, color=color, ls="--", lw=1, label=f"chance level, {label}")
+    axes.plot(x, null, color=color, ls="--", lw=1, label=chance)
     finite = np.isfinite(x_high)
     axes.hlines(y[finite], x_low[finite], x_high[finite], color=color, lw=0.8, alpha=0.5)
     axes.vlines(x[finite], y_low[finite], y_high[finite], color=color, lw=0.8, alpha=0.5)
@@ -120,13 +133,13 @@ def _strengths_row(row: Sequence[Axes], cohort: Cohort) -> None:
     ticks = np.arange(len(cohort.strengths))
     accuracy.plot(ticks, cohort.accuracy.mean(axis=1), "o-", color=INK)
     accuracy.axhline(USABLE * cohort.best, color=MUTED, lw=0.8, ls=(0, (4, 3)))
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_axis(accuracy.yaxis)
     for name in ("linearized_robustness", "distance_gradient", "distance"):
         if name in cohort.values:
             _band(robustness, cohort, name, *_CURVES[name])
     _band(alignment, cohort, "alignment", INK, "o", "α")
     _band(alignment, cohort, "null", MUTED, "", "chance level", ls="--")
-    for axes, title in zip(row, ("Accuracy", "Median robustness (l₂)", "Median alignment"), strict=True):
+    for axes, title in zip(row, ("Accuracy", "Median robustness (l₂)", "Median alignment (l₂)"), strict=True):
         axes.set_title(title)
         axes.set_xticks(ticks, [f"{strength:g}" for strength in cohort.strengths])
         axes.set_xlabel(f"{cohort.training}, {cohort.symbol}")

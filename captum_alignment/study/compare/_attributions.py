@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from captum_alignment.metrics import median_interval
+from captum_alignment.study.compare._summary import in_norm
 from captum_alignment.study.evaluation import (
     AGREEMENT,
     DELETION,
@@ -56,8 +57,13 @@ METRICS = {
 #: The same of runs that have masks.
 LOCALISATION = {"mass": "mass inside mask", "mask": "of a flat map", "pointing": "pointing game"}
 _ALIGNMENTS = ("alignment", "null", "excess", "rank")
-#: Of these the figure has a panel each.
-_PANELS = ("excess", "gain", "randomized", "sensitivity")
+#: Of these the figure has a panel each; with their units, where it is not that of distances or none.
+_PANELS = {
+    "excess": "",
+    "gain": "\n(probability)",
+    "randomized": "",
+    "sensitivity": "\n(relative change)",
+}
 
 
 def has_attributions(runs: Sequence[Run]) -> bool:
@@ -139,10 +145,10 @@ def attribution_figure(runs: Sequence[Run]) -> Figure:
     frame = summarise_attributions(runs)
     methods = list(dict.fromkeys(frame["attribution"]))
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.35 * len(methods) + 0.17 * len(runs)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.0 + 0.35 * len(methods) + 0.17 * len(runs)), layout="constrained")
         panels = figure.subplots(1, len(_PANELS), sharey=True)
         lines = []
-        for axes, metric in zip(panels, _PANELS, strict=True):
+        for axes, (metric, unit) in zip(panels, _PANELS.items(), strict=True):
             for place, run in enumerate(runs):
                 own = frame[frame["run"] == run.name]
                 rows = np.array([methods.index(name) for name in own["attribution"]])
@@ -151,7 +157,8 @@ def attribution_figure(runs: Sequence[Run]) -> Figure:
                 axes.hlines(rows, own[f"{metric}_low"], own[f"{metric}_high"], color=color, lw=1.2)
                 points = axes.plot(own[metric], rows, "o", color=color, ms=4)
                 lines += points if axes is panels[0] else []
-            axes.set_title(METRICS[metric], fontsize=8)
+            label = METRICS[metric] + unit
+            axes.set_xlabel(in_norm(label, runs) if metric in _ALIGNMENTS else label, fontsize=8)
             axes.tick_params(axis="y", length=0, labelcolor=INK)
             axes.axvline(0, color="#a8a8a8", lw=0.8, zorder=0)
         panels[0].set_yticks(range(len(methods)), labels(methods))

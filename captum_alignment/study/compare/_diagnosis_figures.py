@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from captum_alignment.study.compare._diagnosis import run_profile, top_terms
 from captum_alignment.study.compare._figures import legend, run_axis
+from captum_alignment.study.compare._summary import in_norm
 from captum_alignment.study.evaluation import BACK, FORWARD, Run
 from captum_alignment.study.page import (
     BLUE,
@@ -23,6 +24,7 @@ from captum_alignment.study.page import (
     WIDTH,
     Array,
     labels,
+    percent_axis,
     plain,
     run_style,
 )
@@ -39,17 +41,18 @@ _SPLIT = {
 def run_split_figure(runs: Sequence[Run], summary: pd.DataFrame) -> Figure:
     """The terms of rho~ = alpha + direction gap + bias gap, one row per run, and apart from them the bound."""
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, 1.2 + 0.42 * len(runs)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.4 + 0.42 * len(runs)), layout="constrained")
         split, bound = figure.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
         split.axvline(0, color=MUTED, lw=0.8)
         offsets = np.linspace(-0.27, 0.27, len(_SPLIT))
         marks = [_marks(split, summary, name, *_SPLIT[name], y) for name, y in zip(_SPLIT, offsets, strict=True)]
         marks.append(_marks(bound, summary, "bound", MUTED, "|", "upper bound of ρ̃", -0.1))
         _marks(bound, summary, "linearized_robustness", *_SPLIT["linearized_robustness"][:2], "ρ̃", 0.1)
-        split.set_title("Exact split, medians")
+        split.set_title("Exact split")
         bound.set_title("Upper bound, not an estimate")
         bound.set_xlim(left=0)
         for axes in (split, bound):
+            axes.set_xlabel(in_norm("median", runs))
             run_axis(axes, runs)
         figure.legend(marks, [str(mark.get_label()) for mark in marks], loc="outside lower center", ncols=5)
     return figure
@@ -102,7 +105,7 @@ def _profile_panel(axes: Axes, runs: Sequence[Run], prefix: str, title: str, way
     axes.set_title(title)
     axes.set_xlabel(way)
     axes.set_ylabel("margin, relative to t = 0")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_axis(axes.xaxis)
 
 
 def _link_panel(axes: Axes, summary: pd.DataFrame) -> None:
@@ -119,6 +122,9 @@ def _link_panel(axes: Axes, summary: pd.DataFrame) -> None:
     axes.margins(0.12)
     axes.set_title("Linearity and the link")
     axes.set_xlabel("median deviation from 1 − t")
+    # Of a nearly linear network a factor that all ticks share would lie on the label.
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.set_ylabel("r(α, ρ) over samples")
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from captum_alignment.study.compare._coordinates import first_of_groups
 from captum_alignment.study.compare._scatter import far_apart
-from captum_alignment.study.compare._summary import robust_accuracy_over_seeds
+from captum_alignment.study.compare._summary import in_norm, robust_accuracy_over_seeds
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import (
     BLUE,
@@ -21,7 +21,9 @@ from captum_alignment.study.page import (
     WIDTH,
     Array,
     labels,
+    percent_axis,
     run_style,
+    short_percent,
 )
 
 _PANELS = {"distance": "ρ, distance", "linearized_robustness": "ρ̃, linearized robustness", "alignment": "α, alignment"}
@@ -32,9 +34,9 @@ _STEPS = 400
 def distribution_figure(runs: Sequence[Run]) -> Figure:
     """Quantiles of rho, rho~ and alpha, one row per run; below alpha, in grey, its chance level."""
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.32 * len(runs)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.32 * len(runs)), layout="constrained")
         panels = figure.subplots(1, len(_PANELS), sharey=True)
-        for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
+        for axes, (name, label) in zip(panels, _PANELS.items(), strict=True):
             names = (name, "null") if name == "alignment" else (name,)
             logarithmic = far_apart(known(run, name) for run in runs)
             right = _value_axis(axes, [known(run, each) for run in runs for each in names], logarithmic)
@@ -42,7 +44,7 @@ def distribution_figure(runs: Sequence[Run]) -> Figure:
                 _quantiles(axes, known(run, name), row - (0.13 if len(names) > 1 else 0), right, BLUE, INK)
                 if len(names) > 1:
                     _quantiles(axes, known(run, "null"), row + 0.2, right, "#a8a8a8", MUTED)
-            axes.set_title(title)
+            axes.set_xlabel(in_norm(label, runs))
             run_axis(axes, runs)
     return figure
 
@@ -73,9 +75,8 @@ def robust_axes(axes: Axes, runs: Sequence[Run], eps: Array) -> None:
         _logarithmic(axes)
     axes.set_xlim(eps[0], eps[-1])
     axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    norms = " or ".join(dict.fromkeys(run.norm for run in runs))
-    axes.set_xlabel(f"ε, size of the perturbation ({norms})")
+    percent_axis(axes.yaxis)
+    axes.set_xlabel(in_norm("ε, size of the perturbation", runs))
     axes.set_ylabel(
         "share that is right, with ρ > ε" if all(run.labelled.any() for run in runs) else "share with ρ > ε"
     )
@@ -153,6 +154,6 @@ def _quantiles(axes: Axes, values: Array, row: float, right: float, bar: str, do
     if middle < right:
         axes.plot([middle], [row], "o", color=dot, ms=4, zorder=3)
     if infinite:
-        share = f"∞ {100 * infinite:.0f} %" if infinite >= 0.005 else "∞ <1 %"
+        share = f"∞ {short_percent(round(infinite, 2))}" if infinite >= 0.005 else "∞ <1 %"
         above = axes.get_yaxis_transform()
         axes.text(1, row - 0.1, share, transform=above, ha="right", va="bottom", color=MUTED, fontsize=6.5)

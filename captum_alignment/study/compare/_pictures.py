@@ -28,9 +28,10 @@ def drawn(runs: Sequence[Run], summary: pd.DataFrame, groups: Sequence[Sequence[
     found: dict[str, tuple[Figure, str]] = {}
     if has_attributions(runs):
         caption = (
-            "Medians with 95 % intervals. How far the alignment is above chance; how much faster than for a random "
-            "ranking the probability falls; the rank correlation with the map of a network that has learnt nothing, "
-            "near 0 for what explains the network; the largest relative change when the image changes a little."
+            f"Medians with {PERCENT} intervals. How far the alignment is above chance; how much faster than for a "
+            "random ranking the probability falls; the rank correlation with the map of a network that has learnt "
+            "nothing, near 0 for what explains the network; the largest relative change when the image changes a "
+            "little."
         )
         found["attributions"] = attribution_figure(runs), caption
     found |= {

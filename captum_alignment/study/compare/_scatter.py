@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair
+from captum_alignment.study.compare._summary import CORRELATIONS, finite_pair, in_norm
 from captum_alignment.study.evaluation import Run
 from captum_alignment.study.page import BLUE, INK, MUTED, STYLE, WIDTH, Array, labels, spearman
 
@@ -17,6 +17,8 @@ from captum_alignment.study.page import BLUE, INK, MUTED, STYLE, WIDTH, Array, l
 _MANY = 5000
 #: Runs whose typical values differ by more than this factor share a logarithmic axis, or none.
 _FAR_APART = 20
+#: Of titles, which fit side by side above a row of panels.
+_LETTERS = 88
 _LABELS = {
     "linearized_robustness": "ρ̃, linearized robustness",
     "alignment": "α, alignment",
@@ -36,9 +38,13 @@ class Cloud:
 
 def run_scatter_figure(runs: Sequence[Run], name: str) -> Figure:
     """Sample by sample, one panel per run: the two quantities of the correlation ``name``."""
-    names = labels([run.name for run in runs], 12)
+    names = labels([run.name for run in runs], _LETTERS // _columns(len(runs)))
     clouds = [Cloud(label, *finite_pair(run, name)) for label, run in zip(names, runs, strict=True)]
-    return scatter_panels(clouds, CORRELATIONS[name], _shared([(cloud.x, cloud.y) for cloud in clouds]))
+    figure = scatter_panels(clouds, CORRELATIONS[name], _shared([(cloud.x, cloud.y) for cloud in clouds]))
+    x, y = CORRELATIONS[name]
+    figure.supxlabel(in_norm(_LABELS[x], runs), fontsize=9)
+    figure.supylabel(in_norm(_LABELS[y], runs), fontsize=9)
+    return figure
 
 
 def cut_off(runs: Sequence[Run], name: str) -> int:
@@ -76,10 +82,10 @@ def far_apart(samples: Iterable[Array]) -> bool:
 
 def scatter_panels(clouds: Sequence[Cloud], pair: tuple[str, str], limits: tuple[Limits, Limits] | None) -> Figure:
     """One panel per cloud, all with the same ``limits``, or each with its own where they are None."""
-    columns = min(4, len(clouds))
+    columns = _columns(len(clouds))
     rows = -(-len(clouds) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.4 + 1.85 * rows), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.4 + 2 * rows), layout="constrained")
         shared = limits is not None
         panels = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel()
         for axes, cloud in zip(panels, clouds, strict=False):
@@ -88,15 +94,17 @@ def scatter_panels(clouds: Sequence[Cloud], pair: tuple[str, str], limits: tuple
                 axes.axline((0, 0), slope=1, color=MUTED, lw=0.8, ls=(0, (4, 3)))
             _points(axes, cloud, x_limits, y_limits)
             value = f"r = {float(spearman(cloud.x, cloud.y)):.2f}" if len(cloud.x) > 2 else "too few"
-            axes.set_title(cloud.title, color=INK)
-            axes.set_title(value, loc="right", color=MUTED)
+            axes.set_title(f"{cloud.title}\n", color=INK, fontsize=8)
+            axes.set_title(value, loc="right", color=MUTED, fontsize=8)
             axes.set_xlim(*x_limits)
             axes.set_ylim(*y_limits)
         for axes in panels[len(clouds) :]:
             axes.remove()
-        figure.supxlabel(_LABELS[pair[0]], fontsize=9)
-        figure.supylabel(_LABELS[pair[1]], fontsize=9)
     return figure
+
+
+def _columns(panels: int) -> int:
+    return min(4, panels)
 
 
 def _points(axes: Axes, cloud: Cloud, x_limits: Limits, y_limits: Limits) -> None:

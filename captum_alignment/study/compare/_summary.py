@@ -72,6 +72,12 @@ def _row(run: Run) -> dict[str, Any]:
     return row
 
 
+def in_norm(text: str, runs: Sequence[Run]) -> str:
+    """``text`` with the norm of the distances of ``runs``, where they say it."""
+    norms = " or ".join(dict.fromkeys(run.norm for run in runs if run.norm))
+    return f"{text} ({norms})" if norms else text
+
+
 def correlation(run: Run, name: str) -> dict[str, Any]:
     """``spearman_<name>``, its interval and its number of finite pairs."""
     a, b = finite_pair(run, name)

@@ -44,7 +44,7 @@ class BatchSize:
             try:
                 result = function(batch)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if not self.automatic or len(batch) == 1:
                     way_out = "no smaller batch is possible" if len(batch) == 1 else "use a smaller one, or 'auto'"
@@ -58,8 +58,13 @@ class BatchSize:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
+    def over_rows(self, n: int, function: Callable[[slice], Any]) -> Iterator[Any]:
+        """As `over`, of the n rows of tensors: ``function`` of consecutive slices."""
+        return self.over(range(n), lambda rows: function(slice(rows[0], rows[-1] + 1)))
 
-def _out_of_memory(error: Exception) -> bool:
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch might do."""
     # On a CPU torch raises a RuntimeError that only its text tells from others.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
 

@@ -1,14 +1,14 @@
 """The maps of the attributions that a user names; foreign code, of which one sample may be the cause of a failure."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_alignment.study.evaluation._batches import BatchSize
+from captum_alignment.study.evaluation._batches import BatchSize, is_out_of_memory
 from captum_alignment.study.evaluation._chance import Explained
 from captum_alignment.study.evaluation._plan import Plan
 from captum_alignment.study.load import NamedAttribution, reason
@@ -48,7 +48,7 @@ class GroupMaps:
         return self._latest[1]
 
     def _make(self, images: Tensor, targets: Tensor) -> dict[str, Maps]:
-        plan, size = self.plan, self.batch_size.size
+        plan, size = self.plan, self.batch_size
         goal = targets_for(plan, targets)
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
             torch.manual_seed(0)  # of methods that draw from torch's own generator
@@ -67,25 +67,33 @@ def targets_for(plan: Plan, targets: Tensor) -> Tensor | None:
         return None if plan.model(plan.like.clone()).numel() == 1 else targets
 
 
-def make_maps(method: NamedAttribution, model: Any, images: Tensor, targets: Tensor | None, batch_size: int) -> Maps:
+def make_maps(
+    method: NamedAttribution, model: Any, images: Tensor, targets: Tensor | None, batch_size: BatchSize
+) -> Maps:
     """The maps of all ``images`` (n, ...); a batch on which the method raises is repeated image by image."""
     maps, failed, begin = torch.full_like(images, torch.nan), [""] * len(images), time.perf_counter()
-    for rows in batches(len(images), batch_size):
+
+    def attempt(rows: slice) -> str:
+        """Make the maps of ``rows``; why there are none, else ""."""
         try:
             maps[rows] = run(method, model, images[rows], only(targets, rows))
         except Misshapen:
             raise
-        except (Exception, SystemExit):
-            for row in range(len(images))[rows]:
-                one = slice(row, row + 1)
-                try:
-                    maps[one] = run(method, model, images[one], only(targets, one))
-                except Misshapen:
-                    raise
-                except (Exception, SystemExit) as error:
-                    failed[row] = reason(error)
+        except (Exception, SystemExit) as error:
+            if is_out_of_memory(error) and rows.stop - rows.start > 1:
+                raise
+            return reason(error)
+        return ""
+
+    def make(rows: slice) -> None:
+        if attempt(rows):
+            for row in range(rows.start, rows.stop):
+                failed[row] = attempt(slice(row, row + 1))
+
+    list(batch_size.over_rows(len(images), make))
+    lacking = (~maps.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()  # waits for the device
     seconds = (time.perf_counter() - begin) / len(images)
-    for row in (~maps.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
+    for row in lacking:
         maps[row] = torch.nan
         failed[row] = failed[row] or "the map is not finite"
     return Maps(maps, failed, seconds)
@@ -100,11 +108,6 @@ def run(method: NamedAttribution, model: Any, images: Tensor, targets: Tensor | 
     if not isinstance(found, Tensor) or what not in (expected, one_channel):
         raise Misshapen(f"attributions: {method.name} returned {what}, expected {expected}, as its images")
     return found.detach().to(images).expand_as(images)
-
-
-def batches(n: int, size: int) -> Iterator[slice]:
-    """Consecutive rows, at most ``size`` at once."""
-    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def only(targets: Tensor | None, rows: Any) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,9 @@ class Work:
 
     def __post_init__(self) -> None:
         self._levels = ChanceLevels(self.plan, self.batch_size)
-        self._maps = GroupMaps(self.plan, self.batch_size)
+        # A copy, because an attribution may need more memory than attacks, which gain from large batches.
+        self._maps_size = copy(self.batch_size)
+        self._maps = GroupMaps(self.plan, self._maps_size)
 
     def parts(self, numbers: Iterable[int], bar: Any) -> Iterator[tuple[int, pd.DataFrame]]:
         """Each part with its records, in the order of its samples; workers read the next part meanwhile."""
@@ -113,7 +116,7 @@ class Work:
         for group in self._levels.groups(explained) if self.plan.attributions else ():
             found = self._maps.of(group)
             self._keep(group, found)
-            frames.append(measure_attributions(self.plan, group, explained, found, self.batch_size.size))
+            frames.append(measure_attributions(self.plan, group, explained, found, self._maps_size))
         return pd.concat(frames)
 
     def _keep(self, group: Mapping[int, Explained], found: Mapping[str, Maps]) -> None:

@@ -6,11 +6,21 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from captum_alignment.study.fit import STANDARD, TRAININGS
-from captum_alignment.study.page import INK, MUTED, STYLE, VERMILION, WIDTH, plain, run_style, show_image, show_signed
+from captum_alignment.study.page import (
+    INK,
+    MUTED,
+    STYLE,
+    VERMILION,
+    WIDTH,
+    percent_axis,
+    plain,
+    run_style,
+    show_image,
+    show_signed,
+)
 from captum_alignment.study.roar import groups
 
 _KINDS = {"signed": (INK, "o", "signed"), "absolute": (VERMILION, "s", "absolute")}
@@ -38,7 +48,7 @@ def faithfulness_figure(table: pd.DataFrame) -> Figure:
                     )
         axes.set_xlabel("median robustness ρ (l₂ distance)")
         axes.set_ylabel("area under the ROAR curve")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        percent_axis(axes.yaxis)
         figure.legend(loc="outside lower center", ncols=5)
     return figure
 
@@ -59,9 +69,9 @@ def alignment_figure(table: pd.DataFrame) -> Figure:
                 axes.plot(ticks, own[f"{kind}_null"], color=color, ls="--", lw=1, label=f"{label}, chance")
             axes.set_xticks(ticks, [f"{strength:g}" for strength in own["strength"]])
             axes.set_title(training)
-            axes.set_xlabel(TRAININGS[training].symbol if training in TRAININGS else "")
+            axes.set_xlabel(TRAININGS[training].symbol if training in TRAININGS else "strength")
             axes.set_ylim(bottom=0)
-        panels[0].set_ylabel("median alignment")
+        panels[0].set_ylabel("median alignment α (l₂)")
         lines, names = panels[0].get_legend_handles_labels()
         figure.legend(lines, names, loc="outside lower center", ncols=4)
     return figure

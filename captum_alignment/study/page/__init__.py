@@ -30,11 +30,21 @@ from captum_alignment.study.page._style import (
     VERMILION,
     WIDTH,
     labels,
+    percent_axis,
     plain,
     run_style,
 )
 from captum_alignment.study.page._tables import Column, Table, count, percent, points
-from captum_alignment.study.page._text import between, class_name, counted, fixed, number, p_value, setting
+from captum_alignment.study.page._text import (
+    between,
+    class_name,
+    counted,
+    fixed,
+    number,
+    p_value,
+    setting,
+    short_percent,
+)
 
 __all__ = [
     "BLUE",
@@ -70,12 +80,14 @@ __all__ = [
     "over_trainings_and_samples",
     "p_value",
     "percent",
+    "percent_axis",
     "picture",
     "plain",
     "points",
     "resample",
     "run_style",
     "setting",
+    "short_percent",
     "show_image",
     "show_signed",
     "spearman",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from captum_alignment.study.page._statistics import PERCENT
-from captum_alignment.study.page._text import number
+from captum_alignment.study.page._text import number, short_percent
 from captum_alignment.study.store import write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -49,6 +49,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["percent"] = short_percent
     environment.globals["level"] = PERCENT
     script, fingerprint = _script()
     today = datetime.now(timezone.utc).date().isoformat()

@@ -10,12 +10,13 @@ from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from captum_alignment.metrics import LEVEL
+from captum_alignment.study.page._text import short_percent
 
 Array = NDArray[Any]
 
 RESAMPLES = 2000
 #: `LEVEL` as texts name it.
-PERCENT = f"{100 * LEVEL:g} %"
+PERCENT = short_percent(LEVEL)
 #: The share of a distribution below the upper bound of an interval.
 TAIL = (1 + LEVEL) / 2
 Z = float(normal.ppf(TAIL))  # the standard deviations within which that share of a normal one lies

@@ -5,7 +5,9 @@ from functools import cache
 from os.path import commonprefix
 from typing import Any
 
+from matplotlib.axis import Axis
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import PercentFormatter
 
 #: Okabe and Ito's colours, which stay apart for colour-blind readers; markers tell the curves apart in grey.
 INK, MUTED, FAINT = "#1c1c1c", "#6b6b6b", "#d9d9d9"
@@ -48,6 +50,11 @@ def run_style(number: int) -> dict[str, Any]:
     turn = number // len(_COLORS) % len(_DASHES)
     color = _COLORS[number % len(_COLORS)]
     return {"color": color, "ls": _DASHES[turn], "marker": _MARKERS[turn], "ms": 4, "markevery": [-1]}
+
+
+def percent_axis(axis: Axis) -> None:
+    """Ticks of shares in percent, as the texts write it, with as many decimals as tell them apart."""
+    axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
 
 
 def labels(names: Sequence[str], limit: int = 24) -> list[str]:

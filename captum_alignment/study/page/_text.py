@@ -32,6 +32,11 @@ def between(low: Any, high: Any, digits: int = 2, *, sign: bool = False) -> str:
     return f"({fixed(low, digits, sign=sign)} to {fixed(high, digits, sign=sign)})"
 
 
+def short_percent(value: Any) -> str:
+    """A round share in percent, without the decimals that it does not need."""
+    return f"{100 * value:g} %"
+
+
 def setting(value: Any) -> str:
     """A value of a configuration, as the command line takes it; a list is separated by commas."""
     if isinstance(value, list):

@@ -5,11 +5,21 @@ from collections.abc import Mapping
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from captum_alignment.study.load import RANDOM
-from captum_alignment.study.page import INK, MUTED, STYLE, WIDTH, labels, plain, run_style, show_image
+from captum_alignment.study.page import (
+    INK,
+    MUTED,
+    STYLE,
+    WIDTH,
+    labels,
+    percent_axis,
+    plain,
+    run_style,
+    short_percent,
+    show_image,
+)
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell
 from captum_alignment.study.roar._summary import groups
 
@@ -52,7 +62,7 @@ def accuracy_figure(curves: pd.DataFrame) -> Figure:
             axes.set_title(title)
             axes.set_xlabel(what)
             for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(PercentFormatter(1, decimals=0))
+                percent_axis(axis)
         panels[0].set_ylabel("accuracy after retraining")
         figure.legend(lines[: len(methods)], labels(methods), loc="outside lower center", ncols=4, handlelength=2.6)
     return figure
@@ -72,6 +82,6 @@ def examples_figure(image: Tensor, examples: Mapping[Cell, Tensor], mode: str) -
                 show_image(axes, shown.numpy())
             row[0].set_ylabel(plain(method, 22), rotation=0, ha="right", va="center", fontsize=8, color=INK)
         for axes, fraction in zip(panels[0], [None, *fractions], strict=True):
-            title = "image" if fraction is None else f"{100 * fraction:g} %"
+            title = "image" if fraction is None else short_percent(fraction)
             axes.set_title(title, loc="center", fontsize=8, color=INK)
     return figure

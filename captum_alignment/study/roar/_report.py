@@ -7,7 +7,17 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from captum_alignment.study.page import PERCENT, Column, Table, percent, picture, points, setting, write_page
+from captum_alignment.study.page import (
+    PERCENT,
+    Column,
+    Table,
+    percent,
+    picture,
+    points,
+    setting,
+    short_percent,
+    write_page,
+)
 from captum_alignment.study.roar._figures import TITLES, accuracy_figure, examples_figure
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell
 from captum_alignment.study.roar._summary import areas, curves, groups
@@ -42,7 +52,7 @@ def write_roar_report(
         trainings=len(cells),
         whole=percent(whole["accuracy"]),
         fractions=", ".join(
-            f"{100 * f:g} %" for f in sorted(over.loc[over["mode"] != UNMODIFIED, "fraction"].unique())
+            short_percent(f) for f in sorted(over.loc[over["mode"] != UNMODIFIED, "fraction"].unique())
         ),
         curves=picture(
             accuracy_figure(over),
@@ -69,7 +79,7 @@ def _table(over: pd.DataFrame, under: pd.DataFrame, mode: str) -> Table:
     for (kind, fraction), own in groups(over.sort_values("fraction"), "mode", "fraction"):
         if kind != mode:
             continue
-        name = f"{100 * fraction:g} %"
+        name = short_percent(fraction)
         columns.append(Column(name, name, percent))
         at = own.set_index("method").loc[frame["method"]]
         for end in ("", "_low", "_high"):

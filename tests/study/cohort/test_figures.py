@@ -4,16 +4,18 @@ import pytest
 
 from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._figures import alignment_figure, strengths_figure
+from tests.study.figures import faults
 from tests.study.runs import cohort_of, make_records, runs_of
 
 
 def test_figures_mark_what_is_left_out():
     cohorts = [cohort_of(make_records(accuracy=(1, 1, 1, 0.1)))]
+    assert faults(strengths_figure(cohorts)) == faults(alignment_figure(cohorts)) == []
     texts = [text.get_text() for axes in strengths_figure(cohorts).axes for text in axes.texts]
     assert "grey: left out" in texts
     figure = alignment_figure(cohorts)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert {"ρ, smallest over attacks", "ρ̃, linearized", "gradient attack", "DDN"} <= set(labels)
+    assert {"ρ, smallest over attacks", "ρ̃, linearized", "gradient attack", "DDN", "chance level"} <= set(labels)
     crosses = next(line for line in figure.axes[0].get_lines() if line.get_marker() == "x")
     assert np.asarray(crosses.get_xdata()) == pytest.approx(cohorts[0].medians["distance"][3])
 

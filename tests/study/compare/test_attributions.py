@@ -18,6 +18,7 @@ from captum_alignment.study.compare._attributions import (
 )
 from captum_alignment.study.evaluation import evaluate, read_run
 from tests.study.evaluation.test_evaluate import Images, network
+from tests.study.figures import faults
 from tests.study.runs import make_run
 
 NAMES = ("saliency", "gradcam", "input-x-gradient")
@@ -67,9 +68,11 @@ def test_the_report_has_them_and_others_do_not(folder, tmp_path):
 
 def test_the_figure_has_a_row_for_each_attribution_and_a_panel_for_each_metric(folder):
     figure = attribution_figure([read_run(folder)])
-    assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        METRICS[name] for name in ("excess", "gain", "randomized", "sensitivity")
-    ]
+    assert faults(figure) == []
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    metrics = [METRICS[name] for name in ("excess", "gain", "randomized", "sensitivity")]
+    units = [" (l₂)", "\n(probability)", "", "\n(relative change)"]
+    assert labels == [metric + unit for metric, unit in zip(metrics, units, strict=True)]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [*NAMES, "constant"]
 
 

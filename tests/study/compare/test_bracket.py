@@ -6,6 +6,7 @@ import pytest
 from captum_alignment.study.compare import write_runs_report
 from captum_alignment.study.compare._bracket import band, bracket, bracket_figure, bracket_row
 from captum_alignment.study.evaluation import Run
+from tests.study.figures import faults
 from tests.study.runs import changed, frame, make_run
 
 
@@ -38,7 +39,9 @@ def test_the_band_lies_between_certified_and_attacked():
     assert low[10] == pytest.approx(np.mean((lower >= eps[10]) & right))
     assert (low <= high).all()
     assert (low < high).any()
-    drawn = bracket_figure({0: run}).axes[0].lines
+    figure = bracket_figure({0: run})
+    assert faults(figure) == []
+    drawn = figure.axes[0].lines
     assert (np.asarray(drawn[0].get_ydata()) <= np.asarray(drawn[1].get_ydata())).all()
 
 

@@ -12,6 +12,7 @@ from captum_alignment.study.compare._pictures import drawn
 from captum_alignment.study.compare._scatter import cut_off, far_apart, run_scatter_figure
 from captum_alignment.study.compare._summary import robust_accuracy, summarise_runs
 from captum_alignment.study.evaluation import Run
+from tests.study.figures import faults
 from tests.study.runs import changed, frame, make_run, with_errors
 
 ALL = np.ones(40, dtype=bool)
@@ -40,6 +41,18 @@ def everything(runs):
 def test_every_figure_can_be_drawn(runs, tmp_path):
     for figure in everything(runs):
         figure.savefig(tmp_path / "figure.png", dpi=30)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 6])
+def test_every_axis_says_its_quantity_and_nothing_is_cut(count):
+    runs = [make_run(f"lipschitz-0.1_seed-{seed}", seed=seed) for seed in range(count)]
+    almost_linear = changed(runs[0], deviation=runs[0].values("deviation") * 1e-7)
+    for figure in (*everything(runs), *everything([almost_linear])):
+        assert faults(figure) == []
+    titles = [axes.get_title(loc="left").strip() for axes in run_scatter_figure(runs, "linearized_distance").axes]
+    assert titles == [run.name for run in runs]
+    labels = [axes.get_xlabel() for axes in distribution_figure(runs).axes]
+    assert labels == ["ρ, distance (l₂)", "ρ̃, linearized robustness (l₂)", "α, alignment (l₂)"]
 
 
 def test_curves_of_robust_accuracy_are_those_of_the_summary():

@@ -131,6 +131,58 @@ def test_the_stability_does_not_depend_on_the_size_of_a_batch(found):
     np.testing.assert_allclose(small["sensitivity:saliency"], found["sensitivity:saliency"], rtol=1e-3, atol=1e-4)
 
 
+class Small(nn.Module):
+    """A network on an accelerator that holds the graphs, or the scores, of so many samples."""
+
+    def __init__(self, graphs: int, scores: int) -> None:
+        super().__init__()
+        self.net, self.most = network(), {True: graphs, False: scores}
+        self.refused: list[int] = []
+
+    def forward(self, x):
+        if len(x) > self.most[torch.is_grad_enabled()]:
+            self.refused.append(len(x))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("most", [(3, 100), (100, 3), (1, 1)])
+def test_what_does_not_fit_into_memory_is_measured_in_smaller_batches(most):
+    names, large = {"saliency": "saliency", "flat": lambda m, x, t: x[:, :1] * 0}, Small(100, 100)
+    data, options = list(Images(N).images), {"attacks": "gradient", "attributions": names}
+    expected, small = evaluate(large, data, **options), Small(*most)
+    assert not large.refused
+    found = evaluate(small, data, **options)
+    assert small.refused
+    assert found["failed:saliency"].isna().all()
+    measured = [name for name in expected if ":" in str(name) and not str(name).startswith(("seconds", "failed"))]
+    pd.testing.assert_frame_equal(found.filter(measured), expected.filter(measured), rtol=1e-3, atol=1e-4)
+    assert found["sensitivity:saliency"].notna().all()
+    assert found["randomized:saliency"].notna().all()
+
+
+def test_no_number_is_lost_where_only_a_later_step_does_not_fit(found):
+    net, images, refused = network(), Images(N).images, []
+
+    def hungry(model, x, targets):
+        perturbed = not (x[0] == images).flatten(1).all(1).any()
+        step, most = ("randomized", 6) if model is not net else ("sensitivity", 3) if perturbed else ("maps", N)
+        if len(x) > most:
+            refused.append(step)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Saliency(model).attribute(x, target=targets, abs=False)
+
+    frame = run({"saliency": hungry}, net)
+    assert refused == ["randomized", "sensitivity"]
+    for name in ("alignment", "deletion", "randomized", "sensitivity"):
+        np.testing.assert_allclose(frame[f"{name}:saliency"], found[f"{name}:saliency"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_flat_map_ranks_as_chance_does_whatever_the_part():
+    frame = run({"flat": lambda model, x, targets: x * 0}, part_size=5, batch_size=2)
+    np.testing.assert_allclose(frame["deletion:flat"], frame["deletion:random"], rtol=1e-5)
+
+
 def test_a_random_ranking_stands_beside(found):
     assert found["deletion:random"].between(0, 1).all()
     assert found["deletion:integrated-gradients"].mean() < found["deletion:random"].mean()

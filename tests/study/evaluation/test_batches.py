@@ -30,6 +30,11 @@ def test_the_automatic_batch_is_halved_until_it_fits_and_stays_so(error):
     assert log == [5, 5]
 
 
+def test_rows_of_tensors_are_slices():
+    rows = list(BatchSize(3, nn.Identity(), ONE).over_rows(7, lambda rows: rows))
+    assert rows == [slice(0, 3), slice(3, 6), slice(6, 7)]
+
+
 def test_what_cannot_be_halved_is_an_error():
     with pytest.raises(MemoryError, match="1 samples do not fit into memory; no smaller"):
         list(BatchSize("auto", nn.Identity(), ONE).over(range(4), fits(0, MemoryError(), [])))

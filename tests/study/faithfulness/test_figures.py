@@ -3,6 +3,7 @@ import pandas as pd
 import torch
 
 from captum_alignment.study.faithfulness._figures import alignment_figure, faithfulness_figure, saliency_figure
+from tests.study.figures import faults
 
 N = 4
 TABLE = pd.DataFrame(
@@ -18,13 +19,17 @@ TABLE = pd.DataFrame(
 
 
 def test_networks_that_are_left_out_are_crosses():
-    (axes,) = faithfulness_figure(TABLE).axes
+    figure = faithfulness_figure(TABLE)
+    assert faults(figure) == []
+    (axes,) = figure.axes
     crosses = [np.asarray(line.get_xdata()) for line in axes.get_lines() if line.get_marker() == "x"]
     np.testing.assert_allclose(np.concatenate(crosses), TABLE.loc[~TABLE["usable"], "distance"])
 
 
 def test_every_training_begins_with_the_plain_network():
-    panels = alignment_figure(TABLE).axes
+    figure = alignment_figure(TABLE)
+    assert faults(figure) == []
+    panels = figure.axes
     assert [axes.get_title(loc="left") for axes in panels] == ["pgd-l2", "distillation"]
     np.testing.assert_allclose(np.asarray(panels[0].get_lines()[0].get_ydata()), [1, 2, 3])
     np.testing.assert_allclose(np.asarray(panels[1].get_lines()[0].get_ydata()), [1, 4])

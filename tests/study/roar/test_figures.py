@@ -4,6 +4,7 @@ import torch
 
 from captum_alignment.study.roar._figures import accuracy_figure, examples_figure
 from captum_alignment.study.roar._grid import UNMODIFIED, Cell
+from tests.study.figures import faults
 
 ROWS = [(UNMODIFIED, UNMODIFIED, 0.0, 0.9)]
 ROWS += [("roar", method, fraction, 0.9 - fraction) for method in ("saliency", "random") for fraction in (0.2, 0.6)]
@@ -13,10 +14,18 @@ CURVES = CURVES.assign(accuracy_low=CURVES["accuracy"] - 0.1, accuracy_high=CURV
 
 def test_curves_begin_with_the_unmodified_images():
     figure = accuracy_figure(CURVES)
+    assert faults(figure) == []
     (axes,) = figure.axes
     curves = [np.asarray(line.get_ydata()) for line in axes.get_lines() if len(np.asarray(line.get_ydata())) == 3]
     np.testing.assert_allclose(curves, [[0.9, 0.7, 0.3]] * 2)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["saliency", "random"]
+
+
+def test_ticks_of_close_accuracies_are_told_apart():
+    figure = accuracy_figure(CURVES.assign(**dict.fromkeys(CURVES.filter(like="accuracy"), 0.1)))
+    assert faults(figure) == []
+    ticks = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(set(ticks)) == len(ticks) > 2
 
 
 def test_an_example_stands_at_its_method_and_fraction():
