@@ -96,8 +96,8 @@ class _Scores(nn.Module):
 class ScoresModel(PyTorchModel):
     """A Foolbox model around any ``forward_func`` and its tuple of inputs, which it sees as one tensor ``packed``.
 
-    One input keeps its shape; several are flattened and joined to (N, D). Halves are attacked in float32 and rounded
-    where the model is called.
+    One input keeps its shape (N, ...); several, and one (N,), are flattened and joined to (N, D). Halves are attacked
+    in float32 and rounded where the model is called.
 
     Attributes:
         passes: counts what goes through this model and all its subsets.
@@ -122,13 +122,14 @@ class ScoresModel(PyTorchModel):
     def pack(self, tensors: Tensors) -> Tensor:
         """``tensors`` as the one tensor that attacks see, in at least float32."""
         dtype = accumulation_dtype(*(t.dtype for t in tensors))
-        return tensors[0].detach().to(dtype) if len(tensors) == 1 else flatten(tensors, dtype).detach()
+        packed = flatten(tensors, dtype) if are_joined(tensors) else tensors[0].to(dtype)
+        return packed.detach().as_subclass(Tensor)  # Foolbox knows no subclass
 
     def unpack(self, packed: Tensor) -> Tensors:
         """The inverse of `pack`, in the dtypes of the inputs."""
-        if len(self.inputs) == 1:
-            return (packed.to(self.inputs[0].dtype),)
-        return unflatten(packed, self.inputs)
+        if are_joined(self.inputs):
+            return unflatten(packed, self.inputs)
+        return (packed.to(self.inputs[0].dtype),)
 
     def subset(self, index: Tensor) -> "ScoresModel":
         """The model of the samples ``index`` alone, with their share of the additional arguments."""
@@ -173,6 +174,11 @@ class ScoresModel(PyTorchModel):
         if scores.requires_grad:
             scores.register_hook(self.passes.on_backward)
         return scores
+
+
+def are_joined(tensors: Tensors) -> bool:
+    """Whether attacks see ``tensors`` as one vector per sample, not as they are."""
+    return len(tensors) > 1 or tensors[0].ndim == 1
 
 
 def _has_rows(args: Any, n: int) -> bool:

@@ -29,6 +29,8 @@ def as_scores(output: Any, n: int) -> Tensor:
             f"forward_func: returned {type(output).__name__}, expected a tensor of scores; "
             f"wrap the model, {_way(output)}"
         )
+    if type(output) is not Tensor:
+        output = output.as_subclass(Tensor)  # attacks know no other, such as one that carries metadata along
     if output.ndim not in (1, 2) or len(output) != n or (output.ndim == 2 and output.shape[1] == 0):
         raise ValueError(
             f"forward_func: returned shape {tuple(output.shape)} for {n} samples, "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_alignment._core._foolbox import Bounds
+from captum_alignment._core._foolbox import Bounds, are_joined
 from captum_alignment._core._gradients import checked_inputs, for_autograd
 from captum_alignment._core._inputs import (
     ForwardFunc,
@@ -152,4 +152,4 @@ def _free(feature_mask: Any, tensors: Tensors) -> Tensor | None:
             raise ValueError(
                 f"feature_mask: got shape {tuple(mask.shape)}, expected {tuple(x.shape)} or what broadcasts to it"
             ) from None
-    return whole[0] if len(whole) == 1 else flatten(tuple(whole), torch.uint8).bool()
+    return flatten(tuple(whole), torch.bool) if are_joined(tensors) else whole[0]

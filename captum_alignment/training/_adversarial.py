@@ -171,15 +171,18 @@ def divergent_examples(
             def get_loss_fn(self, model: Any, labels: ep.Tensor) -> Any:  # noqa: ARG002
                 clean = scores.log_softmax(1)
 
-                def divergence(x: ep.Tensor) -> ep.Tensor:
-                    near = model(x).raw.log_softmax(1)
-                    return ep.astensor(F.kl_div(near, clean, reduction="sum", log_target=True))
-
-                return divergence
+                return lambda x: ep.astensor(divergence(clean, model(x).raw.log_softmax(1)).sum())
 
         kind: Any = Divergence
         ascent = kind(rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=True)
         return wrapped.unpack(run_attack(ascent, wrapped, scores.argmax(1), float(epsilon)))
+
+
+def divergence(clean: Tensor, other: Tensor) -> Tensor:
+    """KL(p ‖ p') (N,) of log probabilities (N, K); a class of probability 0, masked by -inf, adds nothing."""
+    never = clean == -math.inf
+    clean, other = clean.masked_fill(never, 0), other.masked_fill(never, 0)
+    return F.kl_div(other, clean, reduction="none", log_target=True).sum(1)
 
 
 def check_attack(attack: AttackName, epsilon: float, steps: int, step_size: float | None) -> None:

@@ -13,6 +13,7 @@ from captum_alignment._core._inputs import ForwardFunc, TensorOrTuple, Tensors, 
 from captum_alignment._core._repeatable import check_repeatable
 from captum_alignment._core._scores import as_scores, as_target, compute_scores, resolve_target, run_scores
 from captum_alignment.training._forward import evaluating
+from captum_alignment.training._penalties import soft_cross_entropy
 
 
 def distillation_loss(scores: Tensor, target: Any, *, temperature: float) -> Tensor:
@@ -31,7 +32,7 @@ def distillation_loss(scores: Tensor, target: Any, *, temperature: float) -> Ten
 
     Raises:
         TypeError: a tensor of the wrong kind.
-        ValueError: shapes that do not fit, a temperature that is not positive.
+        ValueError: shapes that do not fit, rows that are no probabilities, a temperature that is not positive.
 
     Papernot et al. (2016).
 
@@ -52,7 +53,7 @@ def distillation_loss(scores: Tensor, target: Any, *, temperature: float) -> Ten
             f"target: got probabilities of shape {tuple(target.shape)}, expected that of the scores, "
             f"{tuple(scores.shape)}"
         )
-    return F.cross_entropy(scores, target.to(scores), reduction="none")
+    return soft_cross_entropy(scores, target)
 
 
 def soft_labels(

@@ -1,6 +1,6 @@
 """Penalties on input gradients: pure functions on a graph that the caller has built."""
 
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NoReturn, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -14,10 +14,14 @@ from captum_alignment._core._inputs import (
     per_sample_dot,
     per_sample_norm,
 )
+from captum_alignment._core._questions import ask
 from captum_alignment._core._scores import as_target, gaps, resolve_target
 from captum_alignment.training._graph import Graph, Quantity
 
 Of: TypeAlias = Literal["loss", "score", "margin"]
+
+#: How far the sum of a row of probabilities may be from 1: halves round so coarsely.
+_SUM = 1e-2
 
 
 def input_gradient_penalty(
@@ -54,8 +58,8 @@ def input_gradient_penalty(
 
     Raises:
         TypeError: a tensor of the wrong kind.
-        ValueError: unknown ``of`` or ``norm``, shapes or targets that do not fit, inputs that do not require grad,
-            scores that do not depend on them.
+        ValueError: unknown ``of`` or ``norm``, shapes or targets that do not fit, rows that are no probabilities,
+            inputs that do not require grad, scores that do not depend on them.
 
     The squared l_2 form of the loss is the double backpropagation of Drucker & LeCun (1992) and the input gradient
     regularization of Ross & Doshi-Velez (2018). In train mode, batch norm makes the loss of one sample depend on the
@@ -97,7 +101,7 @@ def cosine(a: Tensors, b: Tensors, *, norm: float = 2) -> Tensor:
 def quantity_of(of: Of, scores: Tensor, target: Any) -> Quantity:
     """The quantity q that ``of`` names, with target and rival as they are at ``scores``."""
     if of == "loss" and isinstance(target, Tensor) and target.is_floating_point() and target.shape == scores.shape:
-        return lambda z: F.cross_entropy(z, target.to(z), reduction="none")
+        return lambda z: soft_cross_entropy(z, target)
     chosen = resolve_target(as_target(target, len(scores)), scores)
     if of == "loss":
         return lambda z: F.cross_entropy(z, chosen, reduction="none")
@@ -105,6 +109,25 @@ def quantity_of(of: Of, scores: Tensor, target: Any) -> Quantity:
         return lambda z: select(z, chosen)
     rival = gaps(scores.detach(), chosen).argmin(1)
     return lambda z: select(z, chosen) - select(z, rival)
+
+
+def soft_cross_entropy(scores: Tensor, probabilities: Tensor) -> Tensor:
+    """-Σ_k p_k log softmax(scores)_k (N,), where a class that is masked by -inf and has p_k = 0 adds nothing.
+
+    Raises:
+        ValueError: rows that are no probabilities, such as the labels of several classes at once.
+    """
+    p = probabilities.to(scores)
+    fits = ((p.sum(1) - 1).abs() <= _SUM) & (p >= 0).all(1)
+
+    def refuse() -> NoReturn:
+        row = int((~fits).nonzero()[0])
+        raise ValueError(
+            f"target: row {row} is {p[row].tolist()}, expected probabilities, which are not negative and sum to 1"
+        )
+
+    ask((~fits.all(), refuse))
+    return -(p * scores.log_softmax(1).masked_fill(p == 0, 0)).sum(1)
 
 
 def select(scores: Tensor, classes: Tensor) -> Tensor:

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from captum_alignment._core._inputs import Tensors, accumulation_dtype, check_norm
 from captum_alignment._core._scores import as_scores
-from captum_alignment.training._adversarial import ChannelBounds, check_attack, divergent_examples
+from captum_alignment.training._adversarial import ChannelBounds, check_attack, divergence, divergent_examples
 from captum_alignment.training._forward import kept_buffers, scores_of
 from captum_alignment.training._graph import Graph
 from captum_alignment.training._regularizers import Regularizer
@@ -36,7 +35,7 @@ def trades_penalty(scores: Tensor, adversarial_scores: Tensor) -> Tensor:
     clean, other = (as_scores(z, len(z)).to(accumulation_dtype(z.dtype)) for z in (scores, adversarial_scores))
     if clean.shape != other.shape:
         raise ValueError(f"adversarial_scores: got shape {tuple(other.shape)}, expected {tuple(clean.shape)}")
-    return F.kl_div(other.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1)
+    return divergence(clean.log_softmax(1), other.log_softmax(1))
 
 
 class TRADES(Regularizer):

@@ -289,6 +289,31 @@ def test_a_tuple_is_attacked_as_one_joint_vector(norm, name):
     assert torch.equal(apart.distance, together.distance)
 
 
+@NO_ANSWER
+@pytest.mark.parametrize("norm", NORMS)
+def test_samples_of_one_number(norm):
+    net, x = linear(3, 1), torch.rand(6, dtype=torch.float64)
+    mask = torch.tensor([1, 1, 1, 0, 0, 0])
+    flat, whole = (
+        adversarial_distance(f, t, norm=norm, bounds=WIDE, attacks=["fast", lambda model, x, y: x + 50], feature_mask=m)
+        for f, t, m in ((lambda x: net(x.unsqueeze(1)), x, mask), (net, x.unsqueeze(1), mask.unsqueeze(1)))
+    )
+    assert torch.equal(flat.distance, whole.distance)
+    assert flat.distance.isfinite().tolist() == [True] * 3 + [False] * 3
+    assert flat.adversarials.shape == (6,)
+
+
+class Labelled(torch.Tensor):
+    """A tensor that carries metadata, and its class through every operation."""
+
+
+def test_subclasses_of_tensors_are_tensors():
+    net, x = cnn(), images(3)
+    plain, found = (adversarial_distance(net, t, attacks=["fast", "ddn"]) for t in (x, x.as_subclass(Labelled)))
+    assert not found.errors
+    assert torch.equal(found.distance, plain.distance)
+
+
 def test_tensor_is_one_tuple():
     net, x = cnn(), images(3)
     alone, tupled = adversarial_distance(net, x), adversarial_distance(net, (x,))

@@ -79,3 +79,5 @@ def test_wrong_arguments_are_named():
         distillation_loss(scores, torch.zeros(3, 2), temperature=1.0)
     with pytest.raises(ValueError, match="target: got class 4"):
         distillation_loss(scores, 4, temperature=1.0)
+    with pytest.raises(ValueError, match=r"target: row 1 is \[-0.5, 1.5, 0.0, 0.0\], expected probabilities"):
+        distillation_loss(scores, torch.tensor([[0.0, 0, 0, 1], [-0.5, 1.5, 0, 0], [1, 0, 0, 0]]), temperature=1.0)

@@ -101,6 +101,20 @@ def test_trades_equals_the_literal_loop(norm):
     agree(term, trades_penalty(model(x), model(found)), literal_trades(model, x, found), model, 6.0)
 
 
+@pytest.mark.parametrize("norm", [2, math.inf])
+def test_trades_of_a_masked_class_is_that_of_the_others(norm):
+    model, x = nn.Linear(4, 3, dtype=torch.float64), torch.rand(5, 4, dtype=torch.float64)
+
+    def masked(x):
+        return F.pad(model(x), (1, 0), value=-math.inf)
+
+    terms = [TRADES(1.0, epsilon=0.1, norm=norm, steps=3)(net, x, None) for net in (masked, model)]
+    gradients = [torch.cat([g.flatten() for g in torch.autograd.grad(t, list(model.parameters()))]) for t in terms]
+    assert terms[1] > 0
+    torch.testing.assert_close(terms[0], terms[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_trades_finds_more_than_a_random_point_and_leaves_the_model_alone():
     model, (x, y) = nn.Sequential(tanh_net(), nn.Dropout(0.5)).train(), batch()
     model[0].add_module("norm", nn.BatchNorm1d(K).double())

@@ -162,6 +162,7 @@ def test_an_unused_tensor_of_a_tuple_adds_nothing():
         ({"target": 4}, ValueError, r"target: got class 4"),
         ({"target": torch.zeros(3, dtype=torch.long)}, ValueError, r"target: got shape \(3,\)"),
         ({"target": torch.zeros(5)}, TypeError, r"target: got a tensor of torch.float32"),
+        ({"target": torch.tensor([[1.0, 1, 0, 0]]).expand(5, 4)}, ValueError, r"row 0 is .*, expected probabilities"),
         ({"scores": [1.0]}, TypeError, r"scores: got list"),
         ({"scores": torch.zeros(4, 4)}, ValueError, r"scores: got torch.float32 of shape \(4, 4\) for 5 samples"),
         ({"scores": torch.zeros(5, 4, requires_grad=True)}, ValueError, r"scores: does not depend on the inputs"),
@@ -177,3 +178,14 @@ def test_wrong_arguments_are_named(change, error, message):
     arguments = {"scores": SmoothNet()(inputs), "inputs": inputs, "target": target} | change
     with pytest.raises(error, match=message):
         input_gradient_penalty(**arguments)
+
+
+def test_probabilities_of_a_masked_class_are_those_of_the_others():
+    net, x = nn.Linear(4, 3, dtype=torch.float64), torch.rand(5, 4, dtype=torch.float64, requires_grad=True)
+    p, scores = torch.rand(5, 3, dtype=torch.float64).softmax(1), net(x)
+    padded = [nn.functional.pad(t, (1, 0), value=value) for t, value in ((scores, -math.inf), (p, 0.0))]
+    masked, plain = input_gradient_penalty(padded[0], x, padded[1]), input_gradient_penalty(scores, x, p)
+    assert (plain > 0).all()
+    torch.testing.assert_close(masked, plain)
+    found = [torch.autograd.grad(t.sum(), list(net.parameters()), retain_graph=True) for t in (masked, plain)]
+    torch.testing.assert_close(*found)
