@@ -56,7 +56,7 @@ def _study(arguments: argparse.Namespace) -> None:
 
     from captum_alignment.study.cohort import run_study  # loads the optional dependencies
 
-    _print_result(run_study(configs, arguments.out, **where))
+    _print_result(run_study(configs, arguments.out, command=arguments.command, **where))
 
 
 def _print_result(result: "StudyResult") -> None:

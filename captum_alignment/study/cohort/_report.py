@@ -57,8 +57,12 @@ def write_study_report(
     runs: Sequence[Run],
     cohorts: Sequence[Cohort],
     train_size: int,
+    command: str,
 ) -> None:
-    """Write ``result.report``, of the study of ``runs``, and its figures beside it; every text is escaped."""
+    """Write ``result.report``, of the study of ``runs``, and its figures beside it; every text is escaped.
+
+    It prints the ``command`` that makes it, unless that is empty.
+    """
     config, path = configs[0], result.report
     page = page_of_runs(runs, result.summary, drawn_groups(runs, cohorts))
     pictures = {
@@ -82,7 +86,7 @@ def write_study_report(
         usable_share=USABLE,
         study_pictures=pictures,
         training_settings=_settings(config),
-        command=_with_out(reproduce(configs), path.parent),
+        command=command,
     )
 
 
@@ -104,7 +108,9 @@ def drawn_groups(runs: Sequence[Run], cohorts: Sequence[Cohort]) -> list[list[Ru
     return [groups[key] for key in chosen if key in groups]
 
 
-def reproduce(configs: Sequence[StudyConfig]) -> str:
+def reproduce(
+    configs: Sequence[StudyConfig], out: Path, *, data_root: str | Path | None = None, download: bool = False
+) -> str:
     """The shortest command that gives this study: a preset where one was followed, and the options that differ.
 
     Empty for several trainings with strengths of their own, which the command has no options for.
@@ -120,12 +126,9 @@ def reproduce(configs: Sequence[StudyConfig]) -> str:
     command = ["captum-alignment", "study"]
     command += ["--preset", preset] if preset else ["--dataset", config.dataset]
     command += [] if preset or regularizers == ["lipschitz"] else ["--regularizer", *regularizers]
-    command += [] if config.dataset == "digits" else ["--data-root", "DIRECTORY"]
-    return shlex.join([*command, *as_options(found[preset])])
-
-
-def _with_out(command: str, folder: Path) -> str:
-    return f"{command} --out {shlex.quote(str(folder))}" if command else ""
+    command += [] if data_root is None else ["--data-root", str(data_root)]
+    command += ["--download"] if download else []
+    return shlex.join([*command, *as_options(found[preset]), "--out", str(out)])
 
 
 def _changes(config: StudyConfig, preset: str | None) -> dict[str, Any]:

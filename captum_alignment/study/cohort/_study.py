@@ -13,7 +13,7 @@ from captum_alignment.study.cohort._cohort import make_cohorts
 from captum_alignment.study.cohort._config import StudyConfig
 from captum_alignment.study.cohort._evaluate import evaluate_members, join_records
 from captum_alignment.study.cohort._members import Member, make_members
-from captum_alignment.study.cohort._report import StudyResult, write_study_report
+from captum_alignment.study.cohort._report import StudyResult, reproduce, write_study_report
 from captum_alignment.study.cohort._train import train_members
 from captum_alignment.study.compare import summarise_runs
 from captum_alignment.study.evaluation import write_table
@@ -43,6 +43,7 @@ def run_study(
     data_root: str | Path | None = None,
     download: bool = False,
     device: str = "cpu",
+    command: str | None = None,
 ) -> StudyResult:
     """Train the networks of ``config``, evaluate them on held-out samples, and write records, summary and report.
 
@@ -56,6 +57,7 @@ def run_study(
         data_root: where torchvision's data sets lie; not needed for the digits.
         download: let torchvision fetch what is not there.
         device: "cpu", "cuda", "cuda:1", "mps"; its results may differ in rounding.
+        command: the command line that asks for the study, which the report prints; None: the shortest that would.
 
     Raises:
         ValueError, FileNotFoundError: a folder that holds something else, data that are not there, a device that is
@@ -75,7 +77,9 @@ def run_study(
     result = StudyResult(join_records(runs), summarise_runs(runs), judged, basis(cohorts), folder / "report.html")
     write_table(folder / "records.parquet", result.records)
     write_text(folder / "summary.csv", result.summary.to_csv(index=False))
-    write_study_report(result, configs, runs, cohorts, len(data.train))
+    if command is None:
+        command = reproduce(configs, folder, data_root=data_root, download=download)
+    write_study_report(result, configs, runs, cohorts, len(data.train), command)
     return result
 
 

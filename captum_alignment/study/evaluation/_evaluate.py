@@ -25,9 +25,10 @@ from captum_alignment.study.evaluation._records import (
     whole_gallery,
     write_table,
 )
+from captum_alignment.study.evaluation._sealed import write_sealed_arrays
 from captum_alignment.study.evaluation._work import Work
 from captum_alignment.study.load import evaluation_mode, without_exit
-from captum_alignment.study.store import open_folder, processes, write_arrays
+from captum_alignment.study.store import open_folder, processes
 
 
 def evaluate(
@@ -164,7 +165,7 @@ def _finish(folder: Path, work: Work) -> None:
     if not records_file(folder).is_file():
         merge_parts(folder, work.plan.parts)
     if not gallery_file(folder).is_file():
-        write_arrays(gallery_file(folder), work.finish_gallery(read_records(folder, ("sample", "distance"))))
+        write_sealed_arrays(gallery_file(folder), work.finish_gallery(read_records(folder, ("sample", "distance"))))
 
 
 def _samples(plan: Plan, parts: Sequence[int]) -> int:

@@ -67,14 +67,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Named arrays as npz."""
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType] - its stub takes allow_pickle for one
-
-
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `write_arrays` wrote."""
+    """The arrays of an npz by their names."""
     # numpy leaves a file that it opens itself open where it is damaged.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)

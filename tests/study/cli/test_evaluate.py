@@ -194,7 +194,7 @@ def test_maps_are_compared_with_a_folder_of_masks(factory, tmp_path, capsys):
     masks.mkdir()
     for name in load_dataset("digits").ids:
         np.save(masks / f"{name}.npy", np.eye(8))
-    arguments += ["--attributions", "saliency", "--masks", str(masks)]
+    arguments += ["--masks", str(masks)]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
     records = read_records(tmp_path / "run")
     assert (records["mask"] == 1 / 8).all()

@@ -1,4 +1,5 @@
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,15 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from captum_alignment.study import make_config, run_study
 from captum_alignment.study.cli import main
 from captum_alignment.study.cli._main import COMMANDS
-from captum_alignment.study.cohort import _train
+from captum_alignment.study.cohort import _study, _train
 from captum_alignment.study.cohort._claims import CLAIMS
 from captum_alignment.study.compare import runs_in, summarise_runs
 from captum_alignment.study.evaluation import _records, _work
 from tests.study.compare.test_pictures import NAMES
 from tests.study.conftest import TINY
-from tests.study.pages import table
+from tests.study.pages import Page, table
 
 
 def study(out: Path, *options: str) -> int:
@@ -58,10 +60,26 @@ def test_records_summary_and_report_agree(tiny_study):
     assert f"{medians.iloc[0]:#.3g}" in html
     assert "&lt;b&gt;tiny &amp; small" in html
     assert "<b>" not in html
+
     assert html.count('class="chip ') == html.count('class="ref"') == len(CLAIMS)
     assert table(html, "summary")["run"].tolist() == summary["run"].tolist()
     assert "http" not in html.replace("http-equiv", "")
     assert len(html) < 5e6
+
+
+def test_the_report_prints_the_command_that_makes_it(tiny_study, tmp_path, monkeypatch):
+    words = ["captum-alignment", "study", "--out", str(tiny_study), *TINY]
+    assert shlex.join(words) in Page((tiny_study / "report.html").read_text("utf-8")).text
+    out = tmp_path / "copy"
+    shutil.copytree(tiny_study, out)
+    config = make_config(
+        strengths=(0.0, 0.01), epochs=8, train_size=400, eval_size=16, attacks=("gradient", "ddn"), seeds=1
+    )
+    printed = []
+    monkeypatch.setattr(_study, "write_study_report", lambda *arguments: printed.append(arguments[-1]))
+    run_study(config, out, data_root="a b")
+    assert printed[0].startswith("captum-alignment study --dataset digits --data-root 'a b' ")
+    assert printed[0].endswith(f" --out {out}")
 
 
 def test_a_finished_study_repeats_nothing_but_its_summary(tiny_study, monkeypatch, capsys):

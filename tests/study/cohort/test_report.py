@@ -1,3 +1,6 @@
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,10 +25,8 @@ def render(folder, records, **options) -> str:
     found = [*(verdict for cohort in cohorts for verdict in verdicts(cohort))]
     found.append(Verdict("<script>x</script>", "Fig.", "supported", "", trainings[0]))
     result = StudyResult(records, summarise_runs(runs), found, basis(cohorts), folder / "report.html")
-    write_study_report(result, configs, runs, cohorts, 1297)
-    html = result.report.read_text("utf-8")
-    assert ("<pre><code>captum-alignment study" in html) == (f" --out {folder}</code>" in html)
-    return html
+    write_study_report(result, configs, runs, cohorts, 1297, "captum-alignment study --data-root '<b>'")
+    return result.report.read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,7 @@ def page(tmp_path_factory) -> str:
 def test_text_is_escaped_and_nothing_is_loaded_from_elsewhere(page):
     found = Page(page)
     assert "<script>x</script>" in found.text
+    assert "captum-alignment study --data-root '<b>'" in found.text
     assert [tag for tag, _ in found.tags].count("script") == 1  # of the tables
     assert not {tag for tag, _ in found.tags} & {"link", "iframe", "a"}
     sources = [attributes["src"] or "" for tag, attributes in found.tags if tag == "img"]
@@ -109,8 +111,9 @@ def test_infinite_medians_are_shown_as_such(tmp_path):
     ],
 )
 def test_the_command_in_the_report_gives_the_configuration(options):
-    config = make_config(**options)
-    given = vars(_parser().parse_args([*reproduce([config]).split()[1:], "--out", "x"]))
+    config, where = make_config(**options), {"data_root": "a b/<c>", "download": True}
+    given = vars(_parser().parse_args(shlex.split(reproduce([config], Path("x y"), **where))[1:]))
+    assert (given["out"], given["data_root"], given["download"]) == (Path("x y"), Path(where["data_root"]), True)
     found = {**some(given, "preset"), **chosen(StudyConfig, given)}
     (found["regularizer"],) = found.get("regularizer", ("lipschitz",))
     assert make_config(**found) == config
@@ -118,5 +121,6 @@ def test_the_command_in_the_report_gives_the_configuration(options):
 
 def test_the_command_of_several_trainings_is_given_where_there_is_one():
     configs = [make_config(regularizer=name, epochs=3) for name in ("lipschitz", "pgd-l2")]
-    assert reproduce(configs).split()[4:] == ["--regularizer", "lipschitz", "pgd-l2", "--epochs", "3"]
-    assert reproduce([configs[0], make_config(regularizer="pgd-l2", epochs=3, strengths=(0.7,))]) == ""
+    words = reproduce(configs, Path("x")).split()[4:]
+    assert words == ["--regularizer", "lipschitz", "pgd-l2", "--epochs", "3", "--out", "x"]
+    assert reproduce([configs[0], make_config(regularizer="pgd-l2", epochs=3, strengths=(0.7,))], Path("x")) == ""

@@ -3,7 +3,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captum_alignment.study.evaluation._sealed import is_intact, sealed_writer
+from captum_alignment.study.evaluation._sealed import is_intact, sealed_writer, write_sealed_arrays
+from captum_alignment.study.store import read_arrays
 
 TABLE = pa.table({"x": np.arange(5.0), "text": ["captum-alignment sha256 of a user"] * 5})
 
@@ -15,12 +16,25 @@ def path(tmp_path):
     return tmp_path / "t.parquet"
 
 
-def test_any_parquet_reader_reads_it(path):
+@pytest.fixture
+def archive(tmp_path):
+    write_sealed_arrays(
+        tmp_path / "a.npz", {"x": np.arange(5.0), "text": np.array(["captum-alignment sha256 of a user"])}
+    )
+    return tmp_path / "a.npz"
+
+
+def test_any_reader_reads_it(path, archive):
     assert is_intact(path)
     assert pq.read_table(path).equals(TABLE)
+    assert is_intact(archive)
+    np.testing.assert_array_equal(read_arrays(archive)["x"], np.arange(5.0))
+    assert list(read_arrays(archive)) == ["x", "text"]
 
 
-def test_every_flipped_bit_is_found(path):
+@pytest.mark.parametrize("kind", ["path", "archive"])
+def test_every_flipped_bit_is_found(kind, request):
+    path = request.getfixturevalue(kind)
     content = path.read_bytes()
     for place in range(len(content)):
         damaged = bytearray(content)
