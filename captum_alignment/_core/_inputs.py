@@ -51,7 +51,7 @@ def as_tensors(value: Any, name: str = "inputs", integers: bool = False) -> Tens
 
     Raises:
         TypeError: not a tensor or a tuple of tensors, or not of a floating dtype.
-        ValueError: no tensor, a 0-d tensor, an empty batch, or batch sizes that differ.
+        ValueError: no tensor, a 0-d tensor, an empty batch, samples without features, or batch sizes that differ.
     """
     tensors = value if isinstance(value, tuple) else (value,)
     if not tensors:
@@ -68,6 +68,8 @@ def as_tensors(value: Any, name: str = "inputs", integers: bool = False) -> Tens
         raise ValueError(f"{name}: got batch sizes {sizes}, expected the same for every tensor")
     if sizes[0] == 0:
         raise ValueError(f"{name}: got an empty batch, expected at least one sample")
+    if not any(tensor.numel() for tensor in tensors):
+        raise ValueError(f"{name}: got samples without features, of shape {tuple(tensors[0].shape)}")
     return tensors
 
 

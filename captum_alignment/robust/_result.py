@@ -63,7 +63,10 @@ class AdversarialDistance(Generic[InputsT]):
         Raises:
             TypeError, ValueError: epsilons that are negative or not numbers, labels of another length.
         """
-        limits = torch.as_tensor(epsilons, dtype=self.distance.dtype, device=self.distance.device).flatten()
+        try:
+            limits = torch.as_tensor(epsilons, dtype=self.distance.dtype, device=self.distance.device).flatten()
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"epsilons: got {epsilons!r}, expected numbers") from error
         if not (limits >= 0).all():
             raise ValueError(f"epsilons: got {epsilons!r}, expected numbers that are not negative")
         counts = self.distance.isfinite()

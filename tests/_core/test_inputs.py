@@ -87,6 +87,7 @@ def test_unknown_norm(norm):
         ([torch.rand(2)], TypeError, "got list"),
         ((), ValueError, "empty tuple"),
         (torch.rand(0, 3), ValueError, "empty batch"),
+        (torch.rand(3, 0), ValueError, r"samples without features, of shape \(3, 0\)"),
         (torch.tensor(1.0), ValueError, "0-d"),
         (torch.zeros(2, 3, dtype=torch.uint8), TypeError, "uint8"),
         ((torch.rand(2, 3), torch.rand(3, 3)), ValueError, r"\[2, 3\]"),
