@@ -4,8 +4,13 @@ import importlib.util
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+# No test asserts a time: on a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(os.environ.get("CAPTUM_ALIGNMENT_SHARED", "../shared")).resolve()
 _NO_DATA = f"no real data at {SHARED} (set CAPTUM_ALIGNMENT_SHARED)"

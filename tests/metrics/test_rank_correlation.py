@@ -3,13 +3,12 @@
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_alignment.metrics import rank_correlation
 
 
-@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(1, 4), st.integers(0, 99))
 def test_rank_correlation_is_scipys(size, levels, seed):
     generator = torch.Generator().manual_seed(seed)

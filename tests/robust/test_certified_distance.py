@@ -83,7 +83,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 2**31), PARTS, st.sampled_from(NORMS), st.booleans(), st.sampled_from(EFFORTS))
 def test_no_point_inside_has_another_class(seed, parts, norm, bounded, effort):
     net = Random(seed, parts)
@@ -95,7 +95,7 @@ def test_no_point_inside_has_another_class(seed, parts, norm, bounded, effort):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(("effort", "networks"), [("fast", 250), ("medium", 170), ("thorough", 80)])
 def test_no_point_inside_has_another_class_in_thousands_of_networks(effort, networks, norm):
-    @settings(max_examples=networks, deadline=None)
+    @settings(max_examples=networks)
     @given(st.integers(0, 2**31), PARTS, st.booleans())
     def of_random_networks(seed, parts, bounded):
         is_sound(Random(seed, parts), torch.rand(2, 6).double(), norm, (0, 1) if bounded else None, effort)

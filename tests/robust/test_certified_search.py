@@ -20,7 +20,7 @@ def search(seed, norm, bounds):
     return net, x, Search(relaxation, int(net(x).argmax()), 1024)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**31), st.sampled_from([1, 2, math.inf]), st.booleans(), st.integers(1, 8))
 def test_bounds_hold_for_every_point_that_the_rival_claims(seed, norm, bounded, steps):
     net, x, found = search(seed, norm, (0, 1) if bounded else None)

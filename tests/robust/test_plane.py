@@ -32,7 +32,7 @@ def greedily(center, normal, height, bounds):
     return step
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, math.inf]), st.sampled_from([-1.0, 1.0]), st.floats(0.0, 1.5))
 def test_projects_onto_the_plane_inside_the_box(seed, norm, sign, share):
     generator = torch.Generator().manual_seed(seed)
