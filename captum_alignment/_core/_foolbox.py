@@ -178,7 +178,7 @@ class ScoresModel(PyTorchModel):
 
 def are_joined(tensors: Tensors) -> bool:
     """Whether attacks see ``tensors`` as one vector per sample, not as they are."""
-    return len(tensors) > 1 or tensors[0].ndim == 1
+    return len(tensors) > 1 or any(tensor.ndim == 1 for tensor in tensors)
 
 
 def _has_rows(args: Any, n: int) -> bool:

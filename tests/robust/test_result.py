@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def test_robust_accuracy_is_one_minus_the_success_rate_of_the_attack_itself():
 def test_bad_epsilons_and_labels_are_named():
     with pytest.raises(ValueError, match=r"epsilons: got \[-1\], expected numbers that are not negative"):
         result([1.0]).robust_accuracy([-1])
-    for epsilons in ("8/255", ["8/255"], None):
+    mistakes: list[Any] = ["8/255", ["8/255"], None]
+    for epsilons in mistakes:
         with pytest.raises(TypeError, match=r"epsilons: got .*, expected numbers"):
             result([1.0]).robust_accuracy(epsilons)
     with pytest.raises(ValueError, match="got shape"):

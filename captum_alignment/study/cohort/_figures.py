@@ -1,6 +1,7 @@
 """The figures of a study, drawn with matplotlib's object interface (no pyplot state, no display)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -33,6 +34,8 @@ _CURVES = {
     "distance_ddn": (BLUE, "s", "DDN"),
     "distance_carlini-wagner": (PINK, "P", "Carlini-Wagner"),
 }
+#: Four labels of so many letters fit beside each other.
+_SHORT = 24
 #: Of attacks that have no curve of their own above.
 _SPARE = ("#56b4e9", "#7f5539", "#6a4c93", "#999933")
 
@@ -51,16 +54,16 @@ def alignment_figure(cohorts: Sequence[Cohort]) -> Figure:
                 rho, alpha = (cohorts[0].medians[each].mean(axis=1)[keep] for each in (name, "alignment"))
                 axes.plot(rho, alpha, color=color, marker=marker, label=label, lw=1.2, zorder=3)
         for number, cohort in enumerate(cohorts):
-            several = len(cohorts) > 1
-            label, chance = (cohort.training, f", {cohort.training}") if several else (_CURVES["distance"][2], "")
-            _curve(axes, cohort, run_style(number)["color"], label, f"chance level{chance}")
+            label = cohort.training if len(cohorts) > 1 else _CURVES["distance"][2]
+            _curve(axes, cohort, run_style(number), label, None if number else "chance level")
         axes.margins(0.08)
         for cohort in cohorts:
             _left_out(axes, cohort)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("median robustness (l₂ distance, pixels in [0, 1])")
         axes.set_ylabel("median alignment α (l₂)")
-        figure.legend(loc="outside lower center", ncols=4)
+        longest = max(len(text) for text in axes.get_legend_handles_labels()[1])
+        figure.legend(loc="outside lower center", ncols=4 if longest <= _SHORT else 2)
     return figure
 
 
@@ -71,13 +74,13 @@ def _by_attack(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
         yield name, *_CURVES.get(name, spare)
 
 
-def _curve(axes: Axes, cohort: Cohort, color: str, label: str, chance: str) -> None:
+def _curve(axes: Axes, cohort: Cohort, style: Mapping[str, Any], label: str, chance: str | None) -> None:
     """The medians of the usable strengths, with the intervals of both, the chance level, and the ends' strengths."""
-    keep = cohort.usable
+    keep, color = cohort.usable, style["color"]
     (x, x_low, x_high), (y, y_low, y_high) = (
         [values[keep] for values in cohort.level(name)] for name in ("distance", "alignment")
     )
-    axes.plot(x, y, color=color, marker="o", label=label, lw=2, zorder=3)
+    axes.plot(x, y, color=color, marker=style["marker"], label=label, lw=2, zorder=3)
     null = cohort.medians["null"].mean(axis=1)[keep]
     axes.plot(x, null, color=color, ls="--", lw=1, label=chance)
     finite = np.isfinite(x_high)

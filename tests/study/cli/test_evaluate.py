@@ -117,9 +117,9 @@ def test_two_processes_of_torchrun_share_the_work(run, factory, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("12 samples") == 1
-    frames = [read_records(folder).drop(columns="seconds:saliency") for folder in (out, run)]
-    assert frames[0].filter(like=":saliency").notna().any().sum() == 7
-    pd.testing.assert_frame_equal(*frames, rtol=1e-4, atol=1e-5)
+    apart, alone = (read_records(folder).drop(columns="seconds:saliency") for folder in (out, run))
+    assert apart.filter(like=":saliency").notna().any().sum() == 7
+    pd.testing.assert_frame_equal(apart, alone, rtol=1e-4, atol=1e-5)
 
 
 def workers_of(out) -> list[int]:
