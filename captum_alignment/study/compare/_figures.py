@@ -29,6 +29,8 @@ from captum_alignment.study.page import (
 _PANELS = {"distance": "ρ, distance", "linearized_robustness": "ρ̃, linearized robustness", "alignment": "α, alignment"}
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STEPS = 400
+#: Letters of a run's name in a legend of three columns, and of two where some are longer.
+_SHORT, _LONG = 24, 40
 
 
 def distribution_figure(runs: Sequence[Run]) -> Figure:
@@ -113,8 +115,10 @@ def run_axis(axes: Axes, runs: Sequence[Run]) -> None:
 
 
 def legend(figure: Figure, lines: Sequence[Line2D], runs: Sequence[Run], *more: Line2D) -> None:
-    names = [*labels([run.name for run in runs]), *(str(line.get_label()) for line in more)]
-    figure.legend([*lines, *more], names, loc="outside lower center", ncols=3, handlelength=2.6)
+    names = [run.name for run in runs]
+    short = max(map(len, names)) <= _SHORT
+    texts = [*labels(names, _SHORT if short else _LONG), *(str(line.get_label()) for line in more)]
+    figure.legend([*lines, *more], texts, loc="outside lower center", ncols=3 if short else 2, handlelength=2.6)
 
 
 def known(run: Run, name: str) -> Array:
