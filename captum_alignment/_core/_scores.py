@@ -93,7 +93,12 @@ def run_output(forward_func: ForwardFunc, inputs: Tensors, additional_forward_ar
 
 def _are_probabilities(output: Tensor) -> Tensor:
     within = ((output >= 0) & (output <= 1)).all()
-    return within if is_one_logit(output) else within & ((output.sum(1) - 1).abs() <= _SUM).all()
+    return within if is_one_logit(output) else within & are_distributions(output).all()
+
+
+def are_distributions(rows: Tensor) -> Tensor:
+    """Which of the ``rows`` (N, K) are probabilities of K classes."""
+    return ((rows.sum(1) - 1).abs() <= _SUM) & (rows >= 0).all(1)
 
 
 def _refuse(bad: Tensor) -> NoReturn:

@@ -15,13 +15,10 @@ from captum_alignment._core._inputs import (
     per_sample_norm,
 )
 from captum_alignment._core._questions import ask
-from captum_alignment._core._scores import as_target, gaps, resolve_target
+from captum_alignment._core._scores import are_distributions, as_target, gaps, resolve_target
 from captum_alignment.training._graph import Graph, Quantity
 
 Of: TypeAlias = Literal["loss", "score", "margin"]
-
-#: How far the sum of a row of probabilities may be from 1: halves round so coarsely.
-_SUM = 1e-2
 
 
 def input_gradient_penalty(
@@ -118,7 +115,7 @@ def soft_cross_entropy(scores: Tensor, probabilities: Tensor) -> Tensor:
         ValueError: rows that are no probabilities, such as the labels of several classes at once.
     """
     p = probabilities.to(scores)
-    fits = ((p.sum(1) - 1).abs() <= _SUM) & (p >= 0).all(1)
+    fits = are_distributions(p)
 
     def refuse() -> NoReturn:
         row = int((~fits).nonzero()[0])

@@ -116,7 +116,7 @@ def run_axis(axes: Axes, runs: Sequence[Run]) -> None:
 
 def legend(figure: Figure, lines: Sequence[Line2D], runs: Sequence[Run], *more: Line2D) -> None:
     names = [run.name for run in runs]
-    short = max(map(len, names)) <= _SHORT
+    short = max(map(len, names), default=0) <= _SHORT
     texts = [*labels(names, _SHORT if short else _LONG), *(str(line.get_label()) for line in more)]
     figure.legend([*lines, *more], texts, loc="outside lower center", ncols=3 if short else 2, handlelength=2.6)
 
