@@ -1,5 +1,7 @@
 """Distillation against its formulas."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -22,6 +24,14 @@ def test_loss_is_the_cross_entropy_at_its_temperature():
         distillation_loss(signed, [1] * 5, temperature=2), torch.log1p((-signed.squeeze(1) / 2).exp())
     )
     assert distillation_loss(scores.bfloat16(), classes, temperature=7).dtype == torch.float32
+
+
+def test_a_masked_class_adds_nothing_to_the_loss():
+    scores, p = torch.randn(5, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64).softmax(1)
+    masked, never = (nn.functional.pad(t, (1, 0), value=value) for t, value in ((scores, -math.inf), (p, 0.0)))
+    plain = distillation_loss(scores, p, temperature=2)
+    torch.testing.assert_close(plain, -(p * (scores / 2).log_softmax(1)).sum(1))
+    torch.testing.assert_close(distillation_loss(masked, never, temperature=2), plain)
 
 
 def test_soft_labels_come_from_the_teacher_in_eval_mode():
