@@ -40,10 +40,11 @@ ecosystem: install  ## the recipes, with their libraries
 links: install .venv/.docs  ## ask the network whether the site's external links are there
 	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off docs docs/_build/links
 
+# One thread: processor time says the same whatever else runs.
 # What costs more than a minute or two of its own is not among them: bench_certify, bench_methods_*, bench_peers, ...
 BENCH := import alignment rivals deepfool penalties training_step memory resnet50 throughput evaluate
 bench: install  ## the costs of what users call, side by side with their peers; a script alone: python -m benchmarks.bench_rivals
-	@for name in $(BENCH); do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
+	@for name in $(BENCH); do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
 
 bench-gpu: install  ## the same on the GPU, without what measures processes of the CPU
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("bench-gpu: torch sees no GPU here; make bench measures on the CPU")'

@@ -32,6 +32,7 @@ def main():
     if not available():
         print("bench_deepfool needs the pretrained networks (CAPTUM_ALIGNMENT_SHARED)")
         return
+    torch.set_num_threads(1)
     rows = []
     for name, n, rounds, few in CASES:
         x = images(name, n)

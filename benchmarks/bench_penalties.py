@@ -174,6 +174,7 @@ def measured(function):
 
 
 def main():
+    torch.set_num_threads(1)
     functions = [plain, *(f for _, own, peer in PAIRS for f in (own, peer))]
     for function in functions:
         function()

@@ -69,11 +69,14 @@ class SketchSearch:
         self.open = gap.isfinite().scatter(1, self.best.rival.unsqueeze(1), False)  # neither measured nor excluded
         own = graph.gradient(graph.one_hot(target)) if own is None else own
         self.scale, self.basis = self._deflate(flatten(own, self.dtype))
-        self.along = self._derivatives(everyone, self.basis.unsqueeze(2)).squeeze(2)  # (n, K) along the basis
+        # The basis and the first look share a forward pass, which a derivative along one direction would spend alone.
+        first = self._normal(len(target), self.basis.shape[1], LOOKS[0])
+        slopes = self._derivatives(everyone, torch.cat([self.basis.unsqueeze(2), first], 2))
+        self.along = slopes[:, :, 0]  # (n, K) along the basis
         self.outside = torch.zeros_like(self.along)  # residual² · chi²_m
         self.known = torch.zeros_like(self.along)  # residual² of the classes measured
         self._close(self.best, self._index(everyone))
-        self._look(everyone, LOOKS[0])
+        self._learn(everyone, first, slopes[:, :, 1:])
 
     def run(self) -> NearestRival:
         """Measure and sharpen until no class can be nearer than the best measured one."""
@@ -157,13 +160,16 @@ class SketchSearch:
         """Sharpen the bounds of ``samples`` with as many more Gaussian directions as make ``aim``."""
         for taken in {self.taken[i] for i in samples}:
             group = [i for i in samples if self.taken[i] == taken]
-            index = self._index(group)
-            basis = self.basis[index].unsqueeze(2)
-            directions = self._normal(len(group), basis.shape[1], aim - taken)
-            inside = self.along[index].unsqueeze(2) * (basis.mT @ directions)
-            self.outside[index] += (self._derivatives(group, directions) - inside).square().sum(2)
-            for i in group:
-                self.taken[i] = aim
+            directions = self._normal(len(group), self.basis.shape[1], aim - taken)
+            self._learn(group, directions, self._derivatives(group, directions))
+
+    def _learn(self, samples: list[int], directions: Tensor, slopes: Tensor) -> None:
+        """Add the part of ``slopes`` (n, K, C), along Gaussian ``directions`` (n, D, C), that is off the basis."""
+        index = self._index(samples)
+        inside = self.along[index].unsqueeze(2) * (self.basis[index].unsqueeze(2).mT @ directions)
+        self.outside[index] += (slopes - inside).square().sum(2)
+        for i in samples:
+            self.taken[i] += directions.shape[2]
 
     def _measure(self, samples: list[int], rival: Tensor) -> None:
         """The exact ratio of the class ``rival`` (N,) for each of ``samples``; the graph's other samples are idle."""

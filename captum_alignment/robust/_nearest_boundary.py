@@ -40,9 +40,9 @@ class NearestBoundary:
     """The search at the samples' present points.
 
     A sample asks for the gradient of the rival of its last step, then, one by one, for those of rivals that promise to
-    be nearer. As soon as all that is still asked fits into ``together`` rows, one pass answers it. In the first step of
-    a large input, a sample that has no more to ask asks for that of a mixture of the other rivals at last, and if it is
-    long, for each of them.
+    be nearer. As soon as all that is still asked fits into ``together`` rows, one pass answers it. In the first step a
+    small input asks for those of all rivals; of a large one, a sample that has no more to ask asks for that of a
+    mixture of the other rivals at last, and if it is long, for each of them.
 
     Args:
         slopes: at the samples' points, of the same n samples in the same order.
@@ -65,16 +65,21 @@ class NearestBoundary:
         self._gradients: list[Tensor] = []
         self._row, self._asked = torch.zeros_like(samples.classes[:, 1:]), 0
         few = samples.direction[0].numel() < _FEW_FEATURES
-        self._factor = torch.full_like(self._reach, torch.inf if first and few else _REACH)
-        self._screening = first and not few
+        self._all, self._screening = first and few, first and not few
+        self._factor = torch.full_like(self._reach, torch.inf if self._all else _REACH)
+        if self._all:  # a masked class, too, where there is no other
+            self._rest[:, 0].clamp_(max=torch.finfo(self._rest.dtype).max)
         self._unsure = torch.full_like(self._reach, self._screening, dtype=torch.bool)
 
     def find(self) -> tuple[Samples, Tensor]:
         """The samples with the nearest boundary's rival and its gradient, and how far (n,) that boundary is."""
         samples = self._samples
-        gradient, length = self._ask(torch.arange(len(samples.place), device=samples.place.device), samples.nearest)
-        change = per_sample_norm((gradient - samples.direction,), self._order).to(self._gaps.dtype)
-        known = torch.where((change <= _SAME * length).unsqueeze(1), samples.lengths, torch.inf)
+        known = samples.lengths
+        if not self._all:
+            everyone = torch.arange(len(samples.place), device=samples.place.device)
+            gradient, length = self._ask(everyone, samples.nearest)
+            change = per_sample_norm((gradient - samples.direction,), self._order).to(self._gaps.dtype)
+            known = torch.where((change <= _SAME * length).unsqueeze(1), known, torch.inf)
         while len((asked := self._promising((1 + _SAME) * known))[0]):
             self._ask(*asked)
         lengths = torch.where(self._length > 0, self._length, known)

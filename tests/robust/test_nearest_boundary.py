@@ -29,8 +29,8 @@ def test_on_one_linear_piece_a_step_takes_one_backward_pass(monkeypatch):
     # Undershooting steps: the boundary is never crossed, and the piece never left.
     attack = DeepFool(steps=7, overshoot=-0.9)
     sizes = backward_sizes(monkeypatch, attack, model, x, line(x).argmax(1))
-    # Each step asks for the last rival, then nobody asks again; only the first step asks for all four, three at once.
-    assert sizes == [8, 3 * 8] + 6 * [8]
+    # The first step asks for all four rivals at once; each later one for the last rival, then nobody asks again.
+    assert sizes == [4 * 8] + 6 * [8]
 
 
 def test_only_samples_that_need_another_rival_take_the_pass(monkeypatch):

@@ -21,6 +21,8 @@ KIND = "evaluation"
 _META = b"captum_alignment"
 #: So many parts make a row group of the table: what a file says about its groups is read whole, whatever is wanted.
 _GROUP = 100
+#: Values of a table that is read at once; of a larger one, one column at a time.
+_AT_ONCE = 2**20
 #: What pandas calls the types of the columns, each of which has missing values.
 _DTYPES = {"int64": "Int64", "large_string": "string", "double": "float64"}
 
@@ -120,7 +122,7 @@ def read_records(folder: str | Path, columns: Sequence[str] | None = None) -> pd
 class StoredRecords:
     """The records of a finished evaluation, column by column, ordered by ``sample``; errors as `read_records`.
 
-    Nothing but the order stays in memory, so that a report of any number of samples fits.
+    Of a large table nothing but the order stays in memory, so that a report of any number of samples fits.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -140,6 +142,8 @@ class StoredRecords:
             )
         self._names = pq.read_schema(self._path).names
         self._order = np.argsort(pq.read_table(self._path, columns=["sample"])["sample"].to_numpy(), kind="stable")
+        small = len(self._order) * len(self._names) <= _AT_ONCE
+        self._whole = self._read(self._names) if small else None
 
     def __len__(self) -> int:
         return len(self._order)
@@ -151,7 +155,10 @@ class StoredRecords:
         return name in self._names
 
     def __getitem__(self, name: str) -> pd.Series:
-        return pq.read_table(self._path, columns=[name]).to_pandas()[name].take(self._order).reset_index(drop=True)
+        return (self._read([name]) if self._whole is None else self._whole)[name]
+
+    def _read(self, names: list[str]) -> pd.DataFrame:
+        return pq.read_table(self._path, columns=names).to_pandas().take(self._order).reset_index(drop=True)
 
 
 def rebuild(folder: Path) -> None:

@@ -35,7 +35,7 @@ class Picture:
 def picture(figure: Figure, caption: str, *, dpi: int = 160) -> Picture:
     """``figure`` drawn."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"optimize": True})
+    figure.savefig(buffer, format="png", dpi=dpi)
     return Picture(buffer.getvalue(), caption)
 
 

@@ -81,8 +81,10 @@ def test_stored_columns_are_those_of_the_table_however_the_parts_are_grouped(fol
     assert list(stored) == list(table)
     assert "distance" in stored
     assert "nothing" not in stored
+    monkeypatch.setattr(_records, "_AT_ONCE", 0)
     for name in table:
         pd.testing.assert_series_equal(stored[name], table[name])
+        pd.testing.assert_series_equal(StoredRecords(folder)[name], table[name])
     assert table["sample"].tolist() == [*range(6, 11), *range(16, 21)]
 
 
