@@ -7,10 +7,11 @@ Goals: medians of lower over upper of at least .85, .75 and .35 in l_inf on mnis
 import itertools
 import math
 import sys
+from functools import partial
 
 import torch
 
-from benchmarks._timing import effort, machine, table
+from benchmarks._timing import effort, exponent, machine, table
 from benchmarks._zoo import available, images, network
 from captum_alignment._core._piecewise_trace import trace
 from captum_alignment.metrics import linear_region
@@ -68,24 +69,33 @@ def regions(n: int) -> list[list[object]]:
     return rows
 
 
-def sizes() -> list[list[object]]:
+def sizes() -> None:
     """Perceptrons of 64 features: the cost against units, against layers and against classes."""
-    rows = []
-    for hidden, layers, classes in [
-        *((units, 2, 10) for units in (64, 256, 1024)),
-        *((128, layers, 10) for layers in (2, 4, 8)),
-        *((128, 2, classes) for classes in (10, 100, 1000)),
-    ]:
-        torch.manual_seed(0)
-        widths = [64, *[hidden] * layers]
-        parts = [part for a, b in itertools.pairwise(widths) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
-        net, x = torch.nn.Sequential(*parts, torch.nn.Linear(hidden, classes)).eval(), torch.rand(2, 64)
-        cost = {
-            level: effort(lambda net=net, x=x, level=level: certified_distance(net, x, effort=level)) / len(x)
-            for level in ("fast", "medium")
-        }
-        rows.append([hidden * layers, layers, classes, *(f"{value:.2f}" for value in cost.values())])
-    return rows
+    cases = {
+        "units": [(units, 2, 10) for units in (64, 256, 1024)],
+        "layers": [(128, layers, 10) for layers in (2, 4, 8)],
+        "classes": [(128, 2, classes) for classes in (10, 100, 1000)],
+    }
+    rows, fits = [], []
+    for varied, sized in cases.items():
+        costs: dict[str, list[float]] = {"fast": [], "medium": [], "l(x)": []}
+        for hidden, layers, classes in sized:
+            torch.manual_seed(0)
+            widths = [64, *[hidden] * layers]
+            parts = [part for a, b in itertools.pairwise(widths) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
+            net, x = torch.nn.Sequential(*parts, torch.nn.Linear(hidden, classes)).eval(), torch.rand(2, 64)
+            for what, found in costs.items():
+                call = (
+                    partial(linear_region, net, x)
+                    if what == "l(x)"
+                    else partial(certified_distance, net, x, effort=what)
+                )
+                found.append(min(effort(call) for _ in range(2)) / len(x))
+            rows.append([hidden * layers, layers, classes, *(f"{found[-1]:.3f}" for found in costs.values())])
+        sizes = [case[("units", "layers", "classes").index(varied)] for case in sized]
+        fits.append(", ".join(f"{what} {varied}^{exponent(sizes, found):.2f}" for what, found in costs.items()))
+    table(["units", "layers", "classes", "fast, s / image", "medium, s / image", "l(x), s / image"], rows)
+    print(f"Fitted cost: {'; '.join(fits)}.\n")
 
 
 if __name__ == "__main__":
@@ -96,5 +106,5 @@ if __name__ == "__main__":
     print(machine())
     table(["net", "certified at .1", "s / image"], one_distance(count))
     table(["net", "images", "median l(x)", "lemma 1 applies", "s / image"], regions(min(count, 5)))
-    table(["units", "layers", "classes", "fast, s / image", "medium, s / image"], sizes())
+    sizes()
     table(["net", "norm", "effort", "images", "lower / upper", "lower > upper", "s / image"], brackets(count))

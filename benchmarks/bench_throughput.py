@@ -25,12 +25,19 @@ from benchmarks._zoo import available, images, network
 from captum_alignment.robust import GradientAttack
 from captum_alignment.study import evaluate, report
 from captum_alignment.study.evaluation import _evaluate, _measure, _work
+from captum_alignment.study.evaluation._chance import ChanceLevels
 from captum_alignment.study.load import Samples
 
 
 def _untrained(make: Callable[[], nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return make().eval().to(DEVICE)
+
+
+def _transformer() -> nn.Module:
+    net = torchvision.models.vit_b_16()
+    nn.init.trunc_normal_(net.heads.head.weight, std=0.02)  # which torchvision starts at 0: there would be no gradient
+    return net
 
 
 def _photographs(n: int) -> Tensor:
@@ -47,17 +54,17 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], Any]] = {
     "mnist_cnn, fast": (lambda: network("mnist_cnn"), lambda: images("mnist_cnn", 100), "fast"),
     "ResNet-50, K = 1000, fast": (
         lambda: _untrained(torchvision.models.resnet50),
-        lambda: _photographs(4),
+        lambda: _photographs(2),
         "fast",
     ),
-    "ViT-B/16, K = 1000, fast": (lambda: _untrained(torchvision.models.vit_b_16), lambda: _photographs(4), "fast"),
+    "ViT-B/16, K = 1000, fast": (lambda: _untrained(_transformer), lambda: _photographs(1), "fast"),
 }
 #: What belongs to which part: the module in which a function is looked up, and its name there.
 PARTS = {
     "reading": [(Samples, "__getitem__")],
     "linear quantities": [(_measure, "linear_analysis"), (_measure, "explain"), (_work, "usable_scores")],
     "attacks": [(_measure, "adversarial_distance")],
-    "chance levels": [(_work.Work, "_chance")],
+    "chance levels": [(ChanceLevels, "columns")],
     "writing": [(_evaluate, "write_table"), (_evaluate, "_finish"), (_work, "typed")],
 }
 
@@ -117,7 +124,8 @@ class Clock:
 def measured(net: nn.Module, x: Tensor, attacks: Any) -> Clock:
     """One evaluation with its report."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        evaluate(net, (x[:2], torch.zeros(2, dtype=torch.long)), out=Path(folder, "first"), attacks=attacks)
+        first = (x[:1], torch.zeros(1, dtype=torch.long))
+        evaluate(net, first, out=Path(folder, "first"), attacks={"step": GradientAttack(steps=1)})
         clock = Clock()
         for handle in (net.register_forward_pre_hook(clock.begin), net.register_forward_hook(clock.end)):
             stack.callback(handle.remove)
