@@ -72,7 +72,9 @@ class Work:
             explained = _explained(table, good, torch.cat(gradients))
             chance = self._levels.columns(explained)
             columns = {name: table["sample"].map(of).astype(float) for name, of in chance.items() if of}
-            tables = [table.assign(**columns).join(self._attributions(explained), on="sample")]
+            # Joined and not assigned: pandas warns of tables with many columns that grow by one at a time.
+            table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+            tables = [table.join(self._attributions(explained), on="sample")]
         if failed:
             tables.append(typed(pd.DataFrame({**_identity(failed), "error": [sample.error for sample in failed]})))
             bar.update(len(failed))

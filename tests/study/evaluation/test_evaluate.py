@@ -213,6 +213,15 @@ def test_samples_without_labels_and_a_binary_classifier():
     assert frame["distance"].notna().all()
 
 
+def test_a_network_of_many_biases_is_measured_without_a_warning(tmp_path):
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(72, 6), *(nn.Linear(6, 6) for _ in range(110)), nn.Linear(6, 5)]
+    for layer in layers[2:-1]:  # as deep as that is, its gradient has to reach the input
+        nn.init.orthogonal_(layer.weight)
+    evaluate(nn.Sequential(*layers).eval(), Images(3), out=tmp_path, attacks="gradient")
+    assert sum(name.startswith("bias:") for name in read_records(tmp_path)) == 112
+
+
 def test_the_model_leaves_as_it_came():
     net = nn.Sequential(cnn(), nn.Dropout(0.5)).float().train()
     net[0].eval()
