@@ -3,7 +3,8 @@
     python -m benchmarks.bench_evaluate [--samples N]
 
 Every process has one thread. Rates are those between the first part of every process and the last part of all, so that
-starting, about two seconds with what libraries load on first use, does not count. Runs alternate; medians.
+starting, with what libraries load on first use, does not count; "whole" is the command with start and report. Runs
+alternate; medians.
 """
 
 import argparse
@@ -13,12 +14,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks._timing import table
+from benchmarks._timing import exponent, table
 
 _HERE = "benchmarks.bench_evaluate"
 
@@ -48,8 +50,8 @@ class Images:
         return torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(index))
 
 
-def run(model: str, samples: int, processes: int, *options: str) -> float:
-    """Rows per second of one evaluation, in parts of 100."""
+def run(model: str, samples: int, processes: int, *options: str) -> tuple[float, float]:
+    """Rows per second of one evaluation, in parts of 100, and the seconds of the whole command."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -57,26 +59,36 @@ def run(model: str, samples: int, processes: int, *options: str) -> float:
         command += ["--model", f"{_HERE}:{model}", "--data", f"{_HERE}:Images({samples})", "--out", str(out), *options]
         command += ["--device", "cpu", "--part-size", "100"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+        start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, env=environment)
+        whole = time.perf_counter() - start
         written = sorted(part.stat().st_mtime for part in out.glob("parts/*"))
-        return 100 * (len(written) - processes) / (written[-1] - written[processes - 1])
+        return 100 * (len(written) - processes) / (written[-1] - written[processes - 1]), whole
 
 
 def scaling(samples: int, repeats: int = 3) -> None:
-    rates: dict[int, list[float]] = {1: [], 2: []}
+    found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for _ in range(repeats):
-        for processes, found in rates.items():
-            found.append(run("convolutional", samples, processes))
-    medians = {processes: statistics.median(found) for processes, found in rates.items()}
-    rows = [[processes, samples, f"{rate:.1f}", f"{rate / medians[1]:.2f}"] for processes, rate in medians.items()]
+        for processes, runs in found.items():
+            runs.append(run("convolutional", samples, processes))
+    medians = {
+        processes: [statistics.median(column) for column in zip(*runs, strict=True)]
+        for processes, runs in found.items()
+    }
+    (one_rate, one_whole), rates = medians[1], [rate for rate, _ in medians.values()]
+    rows = [
+        [processes, samples, f"{rate:.1f}", f"{rate / one_rate:.2f}", f"{whole:.1f}", f"{one_whole / whole:.2f}"]
+        for processes, (rate, whole) in medians.items()
+    ]
     print(f"\n{os.cpu_count()} cores, one thread per process, median of {repeats}\n")
-    table(["processes", "samples", "rows / s", "of one process"], rows)
+    table(["processes", "samples", "rows / s", "of one process", "whole, s", "one process / this"], rows)
+    print(f"Fitted rate: processes^{exponent(list(medians), rates):.2f}.\n")
 
 
 def memory(sizes: tuple[int, ...] = (10_000, 100_000)) -> None:
     rows = []
     for samples in sizes:  # growing, because the peak is that of all children so far
-        rate = run("dense", samples, 1, "--attacks", "gradient")
+        rate, _ = run("dense", samples, 1, "--attacks", "gradient")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         rows.append([samples, f"{rate:.0f}", f"{peak:.0f}"])
     table(["samples", "rows / s", "peak MiB"], rows)
@@ -85,10 +97,11 @@ def memory(sizes: tuple[int, ...] = (10_000, 100_000)) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", action="store_true", help="only the memory")
     arguments = parser.parse_args()
     if not arguments.memory:
-        scaling(arguments.samples)
+        scaling(arguments.samples, arguments.repeats)
     memory()
 
 
