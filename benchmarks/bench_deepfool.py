@@ -23,7 +23,7 @@ CASES = [
     ("mnist_cnn", 100, 3, 50),
     ("mnist_kw", 100, 3, 50),
     ("mnist_madry", 100, 3, 50),
-    ("cifar_resnet20", 100, 1, 20),
+    ("cifar_resnet20", 50, 1, 20),
     ("imagenet_squeezenet", 4, 1, 2),
 ]
 

@@ -66,7 +66,7 @@ def run(model: str, samples: int, processes: int, *options: str) -> tuple[float,
         return 100 * (len(written) - processes) / (written[-1] - written[processes - 1]), whole
 
 
-def scaling(samples: int, repeats: int = 3) -> None:
+def scaling(samples: int, repeats: int) -> None:
     found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for _ in range(repeats):
         for processes, runs in found.items():
@@ -97,7 +97,7 @@ def memory(sizes: tuple[int, ...] = (10_000, 100_000)) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--memory", action="store_true", help="only the memory")
     arguments = parser.parse_args()
     if not arguments.memory:

@@ -16,7 +16,7 @@ IMPORTS = {
 }
 
 
-def main(rounds: int = 7) -> None:
+def main(rounds: int = 5) -> None:
     times = {name: [] for name in IMPORTS}
     for _ in range(rounds):
         for name, code in IMPORTS.items():

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from benchmarks._timing import DEVICE, counted, effort, machine, table
 from captum_alignment import training
 
-BATCH, ROUNDS, K = 32, 31, 10
+BATCH, ROUNDS, K = 32, 21, 10
 
 
 def small_net():

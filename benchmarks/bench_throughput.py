@@ -57,7 +57,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], Any]] = {
         lambda: _photographs(2),
         "fast",
     ),
-    "ViT-B/16, K = 1000, fast": (lambda: _untrained(_transformer), lambda: _photographs(1), "fast"),
+    "ViT-B/16, K = 1000, ten gradient steps": (
+        lambda: _untrained(_transformer),
+        lambda: _photographs(2),
+        {"steps": GradientAttack(steps=10)},
+    ),
 }
 #: What belongs to which part: the module in which a function is looked up, and its name there.
 PARTS = {
