@@ -96,7 +96,7 @@ def memory(sizes: tuple[int, ...] = (10_000, 100_000)) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--samples", type=int, default=1500)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--memory", action="store_true", help="only the memory")
     arguments = parser.parse_args()

@@ -14,7 +14,7 @@ from captum_alignment import Alignment, adversarial_distance, linear_analysis
 from captum_alignment.metrics import homogeneous_decomposition
 from captum_alignment.training import LocalLipschitz
 
-IMAGES = 2
+IMAGES = 1
 
 
 def step(model, x, term):
@@ -63,7 +63,7 @@ def main() -> None:
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.bench_resnet50", name]
         taken, memory = map(float, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
         rows.append([name, taken, taken / rows[0][1] if rows else 1.0, memory])
-    print(f"## ResNet-50, {IMAGES} images of 224 x 224 ({machine()})\n")
+    print(f"## ResNet-50, {IMAGES} image of 224 x 224 ({machine()})\n")
     table(["call", "s", "/ forward", "peak MiB"], rows)
 
 

@@ -59,7 +59,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], Any]] = {
     ),
     "ViT-B/16, K = 1000, ten gradient steps": (
         lambda: _untrained(_transformer),
-        lambda: _photographs(2),
+        lambda: _photographs(1),
         {"steps": GradientAttack(steps=10)},
     ),
 }
