@@ -19,10 +19,10 @@ PEERS = {2: fb.L2DeepFoolAttack, math.inf: fb.LinfDeepFoolAttack}
 #: Network, images, rounds in turns, and images whose distances are compared in float64.
 CASES = [
     *((name, n, 5, n) for name in ("mnist_mlp", "mnist_cnn", "mnist_kw", "mnist_madry") for n in (4, 20)),
-    ("mnist_mlp", 100, 3, 100),
-    ("mnist_cnn", 100, 3, 50),
-    ("mnist_kw", 100, 3, 50),
-    ("mnist_madry", 100, 3, 50),
+    ("mnist_mlp", 100, 2, 100),
+    ("mnist_cnn", 100, 2, 50),
+    ("mnist_kw", 100, 2, 50),
+    ("mnist_madry", 100, 2, 50),
     ("cifar_resnet20", 50, 1, 20),
     ("imagenet_squeezenet", 4, 1, 2),
 ]

@@ -176,7 +176,7 @@ def test_is_not_misled_by_saturated_probabilities(zoo, mnist, norm):
 
 
 def test_portfolios_are_ordered(zoo, mnist):
-    x = mnist[0][:60]
+    x = mnist[0][:30]
     for norm in NORMS:
         fast, thorough = (
             adversarial_distance(zoo.load("mnist_mlp"), x, attacks=name, norm=norm).distance
