@@ -10,8 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.utils import backend_registration
 
 from tests.device_checks import ATTACKS, CHECKS, REGULARIZERS
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this torch has no devices that are written in Python",
+)
 
 NONE = [
     "alignment",
