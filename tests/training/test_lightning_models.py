@@ -109,6 +109,7 @@ def test_a_layer_that_runs_twice_counts_as_one_vector():
     assert recorder.terms[0] == pytest.approx(WEIGHT * float(expected), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad:UserWarning")  # of torch 2.8, in its LBFGS
 @pytest.mark.parametrize("layer", [None, "0"])
 def test_an_optimizer_with_a_closure_gets_the_term_of_each_call(layer):
     class Searched(Module):
