@@ -104,6 +104,8 @@ def test_masked_classes_and_samples_without_finite_gradients(norm):
     theirs = PEERS[norm](candidates=10).run(model, x[~stay], label[~stay])
     torch.testing.assert_close(ours[~stay], theirs, rtol=0, atol=1e-9)
     assert torch.equal(ours[stay], x[stay])
+    nobody = x[2:3].expand(2, -1)  # not one sample has a rival
+    assert torch.equal(DeepFool(norm=norm, candidates=None).run(model, nobody, model(nobody).argmax(1)), nobody)
 
 
 def test_already_misclassified_samples_stay():
