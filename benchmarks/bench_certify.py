@@ -92,8 +92,8 @@ def sizes() -> None:
                 )
                 found.append(min(effort(call) for _ in range(2)) / len(x))
             rows.append([hidden * layers, layers, classes, *(f"{found[-1]:.3f}" for found in costs.values())])
-        sizes = [case[("units", "layers", "classes").index(varied)] for case in sized]
-        fits.append(", ".join(f"{what} {varied}^{exponent(sizes, found):.2f}" for what, found in costs.items()))
+        values = [case[list(cases).index(varied)] for case in sized]
+        fits.append(", ".join(f"{what} {varied}^{exponent(values, found):.2f}" for what, found in costs.items()))
     table(["units", "layers", "classes", "fast, s / image", "medium, s / image", "l(x), s / image"], rows)
     print(f"Fitted cost: {'; '.join(fits)}.\n")
 

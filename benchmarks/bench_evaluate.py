@@ -1,6 +1,6 @@
 """Rows per second of `captum-alignment evaluate` on one and two processes, and its memory as samples grow.
 
-    python -m benchmarks.bench_evaluate [--samples N]
+    python -m benchmarks.bench_evaluate [--samples N] [--repeats R] [--memory]
 
 Every process has one thread. Rates are those between the first part of every process and the last part of all, so that
 starting, with what libraries load on first use, does not count; "whole" is the command with start and report. Runs

@@ -10,10 +10,10 @@ import torch
 from benchmarks import bench_throughput
 from captum_alignment.robust import GradientAttack
 
-_NAMES = re.search(r"^BENCH := (.*)$", Path(__file__).parents[1].joinpath("Makefile").read_text(), re.MULTILINE)
+(_NAMES,) = re.findall(r"^BENCH := (.*)$", (Path(__file__).parents[1] / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", _NAMES[1].split() if _NAMES else [])
+@pytest.mark.parametrize("name", _NAMES.split())
 def test_what_make_bench_runs_is_there(name):
     assert callable(importlib.import_module(f"benchmarks.bench_{name}").main)
 

@@ -204,6 +204,8 @@ HERE: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "candidates": (lambda: linear_analysis(_net(), X, candidates=0), "candidates"),
     "candidates of a map": (lambda: LinearizedRobustness(_net(), candidates=-1).attribute(X), "candidates"),
+    "a seed as generator": (lambda: linear_analysis(_net(), X, generator=0), "generator: got int"),  # pyright: ignore[reportArgumentType]
+    "a map's": (lambda: LinearizedRobustness(_net(), generator=7), "generator: got"),  # pyright: ignore[reportArgumentType]
     "steps": (lambda: linearity_profile(_net(), X, steps=0), "steps"),
     "adversarials": (lambda: linearity_profile(_net(), X, adversarials=X[:2]), "adversarials"),
     "analysis": (lambda: linearity_profile(_net(), X, analysis=X), "analysis"),  # pyright: ignore
@@ -250,7 +252,8 @@ HERE: dict[str, tuple[Callable[[], Any], str]] = {
 #: How a sentence starts.
 _ARGUMENT = (
     "(forward_func|model|inputs|target|additional_forward_args|attributions|norm|internal_batch_size|bounds|attacks?"
-    "|feature_mask|candidates|steps|adversarials|analysis|others|fractions?|of|per|baselines|attribute|layers?|mode|rival)"
+    "|feature_mask|candidates|steps|adversarials|analysis|others|fractions?|of|per|baselines|attribute|layers?|mode|rival"
+    "|generator)"
     r"\b"
 )
 

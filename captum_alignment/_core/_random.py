@@ -26,7 +26,17 @@ def private_generator(device: torch.device) -> torch.Generator:
         return torch.Generator().manual_seed(0)
 
 
+def check_generator(generator: torch.Generator | None) -> None:
+    """A `TypeError` unless ``generator`` is one or None."""
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(
+            f"generator: got {type(generator).__name__}, expected a torch.Generator, such as "
+            "torch.Generator().manual_seed(0), or None"
+        )
+
+
 def draw_seeds(generator: torch.Generator | None, count: int) -> list[int]:
     """``count`` seeds from ``generator``; None is a fixed private one."""
+    check_generator(generator)
     generator = generator or torch.Generator().manual_seed(0)
     return torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()

@@ -18,6 +18,7 @@ from captum_alignment._core._inputs import (
     per_sample_dot,
 )
 from captum_alignment._core._nearest import nearest_rival
+from captum_alignment._core._random import check_generator
 from captum_alignment._core._rivals import NearestRival, check_candidates, concatenate, is_open
 from captum_alignment._core._scores import as_target, resolve_target
 
@@ -69,6 +70,7 @@ class LinearizedRobustness(GradientAttribution):
     ) -> None:
         super().__init__(forward_func)
         check_candidates(candidates)
+        check_generator(generator)
         self.norm = check_norm(norm)
         self.candidates = candidates
         self.internal_batch_size = internal_batch_size

@@ -21,6 +21,7 @@ from captum_alignment._core._inputs import (
     unit,
 )
 from captum_alignment._core._nearest import nearest_rival
+from captum_alignment._core._random import check_generator
 from captum_alignment._core._rivals import check_candidates, is_open
 from captum_alignment._core._scores import as_target, resolve_target
 from captum_alignment._core._statistics import PERCENT, all_finite, describe
@@ -130,6 +131,7 @@ def linear_analysis(
     """
     norm = check_norm(norm)
     check_candidates(candidates)
+    check_generator(generator)
     tensors = valid_inputs(inputs, additional_forward_args)
     classes = as_target(target, len(tensors[0]))
     parts = [
