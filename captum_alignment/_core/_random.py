@@ -35,8 +35,13 @@ def check_generator(generator: torch.Generator | None) -> None:
         )
 
 
+def as_generator(generator: torch.Generator | None) -> torch.Generator:
+    """``generator``, for None one on the CPU that starts from 0; errors as `check_generator`."""
+    check_generator(generator)
+    return torch.Generator().manual_seed(0) if generator is None else generator
+
+
 def draw_seeds(generator: torch.Generator | None, count: int) -> list[int]:
     """``count`` seeds from ``generator``; None is a fixed private one."""
-    check_generator(generator)
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = as_generator(generator)
     return torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()

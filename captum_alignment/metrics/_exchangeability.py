@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._inputs import TensorOrTuple, check_count, check_norm, per_sample_norm
+from captum_alignment._core._random import as_generator
 from captum_alignment._core._statistics import describe
 from captum_alignment.metrics._alignment import gram_factors
 
@@ -82,7 +83,7 @@ def exchangeability_test(
     variance = excess.clone()
     # A map that is not finite has no alignment, and would leave none to its class.
     finite = points.isfinite().all(1) & maps.isfinite().all(1)
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = as_generator(generator)
     # Equal maps must tie although a matrix product rounds its columns differently; ‖x‖ bounds every entry of its row.
     rounding = 16 * torch.finfo(points.dtype).eps * per_sample_norm((points,), norm)
     own, tolerance, permuted = 0.0, 0.0, torch.zeros(permutations, dtype=torch.float64)

@@ -19,6 +19,7 @@ from captum_alignment._core._inputs import (
     unflatten,
     widest_dtype,
 )
+from captum_alignment._core._random import as_generator
 
 Per: TypeAlias = Literal["pixel", "value"]
 
@@ -140,7 +141,7 @@ def importance_of(x: Tensors, attributions: TensorOrTuple, per: Per, absolute: b
 def ranks(importance: Tensors, generator: torch.Generator | None) -> Tensor:
     """The rank (N, F) of every feature of a sample, 0 for the most important one."""
     flat = flatten(importance, accumulation_dtype(*(a.dtype for a in importance)))
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = as_generator(generator)
     # A stable sort of shuffled features leaves ties in the order of the shuffle.
     order = torch.rand(flat.shape, generator=generator, device=generator.device).to(flat.device).argsort(1)
     order = order.gather(1, flat.gather(1, order).argsort(dim=1, descending=True, stable=True))

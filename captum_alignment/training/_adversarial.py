@@ -27,6 +27,7 @@ from captum_alignment._core._inputs import (
     like_inputs,
 )
 from captum_alignment._core._model import is_quantised, no_gradient
+from captum_alignment._core._random import as_generator
 from captum_alignment._core._scores import as_target, resolve_target
 from captum_alignment.training._distributed import unwrapped
 from captum_alignment.training._forward import evaluating, scores_of
@@ -134,7 +135,7 @@ def adversarial_examples(
             return like_inputs(tensors, inputs)
         if is_quantised(inner):
             raise ValueError(no_gradient(inner))
-        generator = generator or torch.Generator().manual_seed(0)
+        generator = as_generator(generator)
         kind = _within(limits, _ATTACKS[attack], generator)
         found = run_attack(
             kind(rel_stepsize=2.5 / steps, abs_stepsize=step_size, steps=steps, random_start=random_start),

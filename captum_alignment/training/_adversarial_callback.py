@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override  # comes with torch
 
 from captum_alignment._core._inputs import as_tensors
+from captum_alignment._core._random import as_generator
 from captum_alignment.training._adversarial import AttackName, ChannelBounds, adversarial_examples, check_attack
 from captum_alignment.training._batch import Unpack, exchanged, unpacked
 from captum_alignment.training._forward import ScoresOf
@@ -56,7 +57,7 @@ class AdversarialTraining(Callback):
     ):
         check_attack(attack, epsilon, steps, step_size)
         self.epsilon = epsilon
-        self.generator = generator or torch.Generator().manual_seed(0)
+        self.generator = as_generator(generator)
         self.options: dict[str, Any] = {
             "attack": attack, "steps": steps, "step_size": step_size, "random_start": random_start, "bounds": bounds,
             "generator": self.generator,

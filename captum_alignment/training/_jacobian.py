@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._inputs import TensorOrTuple, check_count, per_sample_norm
+from captum_alignment._core._random import as_generator, check_generator
 from captum_alignment.training._graph import Graph
 from captum_alignment.training._regularizers import Method, Regularizer
 
@@ -40,6 +41,7 @@ def jacobian_penalty(
     torch.Size([8])
     """
     graph = Graph(scores, inputs)
+    check_generator(generator)
     if _check_projections(projections) is not None and generator is None:
         raise ValueError("generator: got None, expected a torch.Generator to keep (random projections differ by step)")
     return _half_square(graph, projections, generator)
@@ -79,7 +81,7 @@ class JacobianRegularizer(Regularizer):
     ):
         super().__init__(weight, method=method, step=step)
         self.projections = _check_projections(projections)
-        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self.generator = as_generator(generator)
 
     def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         return _half_square(graph, self.projections, self.generator)

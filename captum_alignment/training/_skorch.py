@@ -11,6 +11,7 @@ from skorch.utils import to_tensor
 from torch import nn
 
 from captum_alignment._core._inputs import as_tensors
+from captum_alignment._core._random import as_generator
 from captum_alignment.training._adversarial import AttackName, ChannelBounds, adversarial_examples, check_attack
 from captum_alignment.training._batch import Unpack, exchanged, unpacked
 from captum_alignment.training._regularizers import Regularizer, check_factor, check_regularizer
@@ -146,7 +147,7 @@ class SkorchAdversarialTraining(Callback):
 
     def initialize(self) -> "SkorchAdversarialTraining":
         check_attack(self.attack, self.epsilon, self.steps, self.step_size)
-        self.generator_ = self.generator or torch.Generator().manual_seed(0)
+        self.generator_ = as_generator(self.generator)
         self.batches_ = 0
         self.undo_ = ExitStack()
         return self

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from captum_alignment._core._foolbox import Bounds
 from captum_alignment._core._inputs import ForwardFunc, as_tensors, check_count, check_finite
-from captum_alignment._core._random import seeded
+from captum_alignment._core._random import as_generator, seeded
 from captum_alignment.training._forward import evaluating
 from captum_alignment.training._map_store import MapStore, MapWriter
 from captum_alignment.training._regularizers import check_factor
@@ -81,7 +81,7 @@ def saliency_targets(
         raise ValueError("dataset: got no samples, expected at least one")
     for name, value in {"samples": samples, "batch_size": batch_size}.items():
         check_count(name, value)
-    seed = int(torch.randint(2**31, (), generator=generator or torch.Generator().manual_seed(0)))
+    seed = int(torch.randint(2**31, (), generator=as_generator(generator)))
     options: dict[str, Any] = {
         "samples_in_all": count,
         "model": _fingerprint(model),
@@ -188,7 +188,7 @@ def permute_maps(maps: Tensor, fraction: float, *, generator: torch.Generator | 
     """
     if check_factor(fraction, "fraction") > 1:
         raise ValueError(f"fraction: got {fraction!r}, expected at most 1")
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = as_generator(generator)
     flat = maps.flatten(1).clone()
     for row in flat:
         chosen = _permutation(len(row), generator)[: round(fraction * len(row))]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_alignment._core._inputs import Tensors, accumulation_dtype, check_norm
+from captum_alignment._core._random import as_generator
 from captum_alignment._core._scores import as_scores
 from captum_alignment.training._adversarial import ChannelBounds, check_attack, divergence, divergent_examples
 from captum_alignment.training._forward import kept_buffers, scores_of
@@ -81,7 +82,7 @@ class TRADES(Regularizer):
             raise ValueError("norm: got 1, expected 2 or inf (the norms of the attack)")
         check_attack("pgd-linf", epsilon, steps, step_size)
         self.epsilon, self.norm, self.steps, self.step_size, self.bounds = epsilon, norm, steps, step_size, bounds
-        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self.generator = as_generator(generator)
 
     def penalty(self, graph: Graph, target: Any, *extras: Any) -> Tensor:  # noqa: ARG002
         assert isinstance(graph, _Pair)
